@@ -1,0 +1,1 @@
+"""What the market looked like: bars in, feature frames out. Knows nothing of models, training or serving."""

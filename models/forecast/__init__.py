@@ -1,0 +1,1 @@
+"""Tail forecasts: the contract in ``base``, one model a file. Import models through ``discovery``."""

@@ -1,0 +1,158 @@
+"""What every model is (``TailModel``), learns from (``Dataset``) and answers with (``TailForecast``).
+
+Losses are log returns over the horizon against the side, as fractions: positive is a loss. ``long`` loses when the
+price falls, ``short`` when it rises. VaR at a level is that quantile of the loss, ES the mean loss beyond it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from features.durations import format_duration, whole_bars
+from features.pipeline import FeatureFrame
+
+SIDES = ("long", "short")
+#: Always among the levels: the circuit breaker of the safety engine compares bars with it.
+BREAKER_LEVEL = 0.999
+
+
+class ForecastError(ValueError):
+    """A forecast breaks an invariant: not finite, VaR <= 0, ES < VaR, or not monotone in the level."""
+
+
+@dataclass(frozen=True)
+class TailForecast:
+    """VaR and ES over (row, horizon, side, level), float64 fractions of log return.
+
+    Rows are (time, symbol) pairs, the decision time and the contract. Levels ascend and include 0.999. Checked when
+    made: everything finite, 0 < VaR <= ES, both non-decreasing in the level; else ``ForecastError``.
+    """
+
+    rows: pd.MultiIndex
+    horizons: tuple[pd.Timedelta, ...]
+    levels: tuple[float, ...]
+    var: NDArray[np.float64]
+    es: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        shape = (len(self.rows), len(self.horizons), len(SIDES), len(self.levels))
+        if list(self.levels) != sorted(set(self.levels)) or BREAKER_LEVEL not in self.levels:
+            raise ForecastError(f"levels are {self.levels}; give them ascending and with {BREAKER_LEVEL}")
+        for name, array in (("VaR", self.var), ("ES", self.es)):
+            if array.shape != shape:
+                raise ForecastError(
+                    f"{name} has shape {array.shape}; rows x horizons x sides x levels is {shape}"
+                )
+            self._refuse(~np.isfinite(array), array, f"{name} is not finite")
+            self._refuse(np.diff(array, axis=-1) < 0, array[..., 1:], f"{name} falls as the level rises")
+        self._refuse(self.var <= 0, self.var, "VaR is not above 0")
+        self._refuse(self.es < self.var, self.es, "ES is below VaR")
+
+    def _refuse(self, broken: NDArray[np.bool_], values: NDArray[np.float64], rule: str) -> None:
+        if broken.any():
+            r, h, s, k = (int(i[0]) for i in np.nonzero(broken))
+            raise ForecastError(
+                f"{rule} at {self.rows[r]}, horizon {format_duration(self.horizons[h])}, side {SIDES[s]}, "
+                f"level {self.levels[k]}: {values[r, h, s, k]} ({int(broken.sum())} values)"
+            )
+
+    def to_table(self, model: str) -> pd.DataFrame:
+        """The forecast table: ``time, symbol, horizon, side, level, model, var, es``, a row per value."""
+        R, H, S, K = self.var.shape
+        row, horizon, side, level = (i.ravel() for i in np.indices((R, H, S, K)))
+        labels = np.array([format_duration(h) for h in self.horizons], dtype=object)
+        return pd.DataFrame(
+            {
+                "time": self.rows.get_level_values("time")[row],
+                "symbol": self.rows.get_level_values("symbol")[row],
+                "horizon": labels[horizon],
+                "side": np.array(SIDES, dtype=object)[side],
+                "level": np.array(self.levels)[level],
+                "model": model,
+                "var": self.var.ravel(),
+                "es": self.es.ravel(),
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What a model may learn from: features and closes up to one time, and what to forecast.
+
+    Labels come from ``closes`` alone, which end where the training window ends: a loss that had not matured by then
+    is NaN, so rows whose label would reach past the window are purged by construction.
+    """
+
+    features: FeatureFrame
+    closes: pd.DataFrame
+    horizons: tuple[pd.Timedelta, ...]
+    levels: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if (
+            not self.closes.index.equals(self.features.times)
+            or tuple(self.closes.columns) != self.features.symbols
+        ):
+            raise ValueError("closes and features cover different times or symbols; cut both from one market")
+        for horizon in self.horizons:
+            whole_bars(horizon, self.features.interval)
+
+    @cached_property
+    def log_close(self) -> NDArray[np.float64]:
+        return np.log(self.closes.to_numpy(dtype="float64"))
+
+    def forward_returns(self, horizon: pd.Timedelta) -> NDArray[np.float64]:
+        """ln(close h later / close), shape (time, symbol); NaN where either is unknown. The short's loss; the
+        long's is its negative."""
+        bars = whole_bars(horizon, self.features.interval)
+        out = np.full_like(self.log_close, np.nan)
+        out[:-bars] = self.log_close[bars:] - self.log_close[:-bars]
+        return out
+
+
+class TailModel(ABC):
+    """A model of the loss tail. Made with settings, fitted on a ``Dataset``, then asked for forecasts.
+
+    A fitted model depends on nothing but the arguments of ``predict``; ``save`` writes plain files (LightGBM text,
+    safetensors, JSON, never a pickle) and ``load`` gives a model with bit-equal forecasts.
+    """
+
+    #: Registry key; equals the module name in ``models.forecast``.
+    name: ClassVar[str]
+    #: How often a walk-forward backtest refits it.
+    refit_every: ClassVar[pd.Timedelta]
+    #: How much history a fit uses at most; None: all.
+    trains_on: ClassVar[pd.Timedelta | None] = None
+
+    horizons: tuple[pd.Timedelta, ...]
+    levels: tuple[float, ...]
+
+    @classmethod
+    @abstractmethod
+    def feature_names(cls) -> tuple[str, ...] | None:
+        """The features it reads; None: every feature that the bars allow."""
+
+    @abstractmethod
+    def fit(self, dataset: Dataset) -> Self:
+        """Learn and return self. Raises ``ValueError`` where the data cannot carry a fit (too short, all flat)."""
+
+    @abstractmethod
+    def predict(self, features: FeatureFrame) -> TailForecast:
+        """Forecast every (time, symbol) row that can be; rows without their inputs are left out, never invented."""
+
+    @abstractmethod
+    def save(self, folder: Path) -> None:
+        """Write the fitted model into an existing folder."""
+
+    @classmethod
+    @abstractmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what ``save`` wrote."""

@@ -1,0 +1,134 @@
+"""Settings: where they are read from, and those of the margin itself, which training and serving share.
+
+``foremargin.toml`` in the working directory (or the file that ``FOREMARGIN_SETTINGS`` names) has one table an
+application: ``[margin]``, ``[training]``, ``[serving]``. A variable ``FOREMARGIN_SERVING__PORT=3001`` overrides the
+file's ``[serving] port``; arguments override both. Unknown keys are refused everywhere.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, field_validator, model_validator
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from models.margin.limits import Limits
+
+TABLES = ("margin", "training", "serving")
+
+
+class SettingsError(ValueError):
+    """The settings file cannot be used; the message names the file, the key and the remedy."""
+
+
+def _read_table(table: str) -> dict[str, Any]:
+    path = Path(os.environ.get("FOREMARGIN_SETTINGS", "foremargin.toml"))
+    if not path.exists():
+        if "FOREMARGIN_SETTINGS" in os.environ:
+            raise SettingsError(f"settings file {path} does not exist; correct or unset FOREMARGIN_SETTINGS")
+        return {}
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"settings file {path} is not valid TOML: {error}") from error
+    unknown = sorted(set(content) - set(TABLES))
+    if unknown:
+        raise SettingsError(f"settings file {path} has unknown tables {unknown}; it may have {list(TABLES)}")
+    found: dict[str, Any] = content.get(table, {})
+    return found
+
+
+class Section(BaseSettings):
+    """One table of the settings file. A subclass names its ``table`` and its ``env_prefix``."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", env_nested_delimiter="__", validate_default=True
+    )
+    table: ClassVar[str]
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        prefix = str(cls.model_config["env_prefix"])
+        unknown = sorted(
+            key
+            for key in os.environ
+            if key.startswith(prefix)
+            and key.removeprefix(prefix).split("__")[0].lower() not in cls.model_fields
+        )
+        if unknown:
+            raise SettingsError(
+                f"variables {unknown} set nothing; [{cls.table}] has {sorted(cls.model_fields)}"
+            )
+        return (
+            init_settings,
+            env_settings,
+            InitSettingsSource(settings_cls, init_kwargs=_read_table(cls.table)),
+        )
+
+
+class KindSettings(BaseModel):
+    """What one kind of margin must withstand: ES at ``level`` over ``horizon_s``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    level: FiniteFloat = Field(0.99, gt=0.5, lt=1)
+    horizon_s: int = Field(gt=0)
+
+    @property
+    def horizon(self) -> pd.Timedelta:
+        return pd.Timedelta(seconds=self.horizon_s)
+
+
+class MarginSettings(Section):
+    """``[margin]``: what the margin must withstand, the venue's base rates, and the limits of the safety engine."""
+
+    model_config = SettingsConfigDict(env_prefix="FOREMARGIN_MARGIN__")
+    table = "margin"
+
+    initial: KindSettings = KindSettings(horizon_s=4 * 3600)
+    maintenance: KindSettings = KindSettings(horizon_s=3600)
+    #: The venue's own static rates by symbol and kind, as a fraction of notional; others are through-the-cycle.
+    base_rates: dict[str, dict[str, FiniteFloat]] = Field(default_factory=dict)
+    #: Where a venue gives no rate and history is too short for a through-the-cycle one: initial and maintenance.
+    default_base_rate: dict[str, FiniteFloat] = Field(
+        default_factory=lambda: {"initial": 0.10, "maintenance": 0.05}
+    )
+    limits: Limits = Field(default_factory=Limits)
+
+    @field_validator("default_base_rate")
+    @classmethod
+    def _default_is_a_pair(cls, value: dict[str, float]) -> dict[str, float]:
+        return _checked_pair("default_base_rate", value)
+
+    @field_validator("base_rates")
+    @classmethod
+    def _base_rates_are_pairs(cls, value: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+        return {symbol: _checked_pair(f"base_rates.{symbol}", pair) for symbol, pair in value.items()}
+
+    @model_validator(mode="after")
+    def _initial_holds_longer(self) -> Self:
+        if self.initial.horizon_s < self.maintenance.horizon_s:
+            raise ValueError(
+                f"initial.horizon_s {self.initial.horizon_s} is below maintenance.horizon_s "
+                f"{self.maintenance.horizon_s}; initial margin must cover at least as long"
+            )
+        return self
+
+
+def _checked_pair(name: str, pair: dict[str, float]) -> dict[str, float]:
+    if set(pair) != {"initial", "maintenance"}:
+        raise ValueError(f"{name} has {sorted(pair)}; give initial and maintenance")
+    if not 0 < pair["maintenance"] <= pair["initial"] <= 1:
+        raise ValueError(f"{name} is {pair}; rates are fractions with 0 < maintenance <= initial <= 1")
+    return pair
