@@ -1,8 +1,8 @@
 """The whole of Foremargin in one command: bars, a trained model, a promotion, a server, and its answers.
 
-``make demo`` simulates a market; ``make demo DATA=DIR`` uses a folder of bar files. Everything it makes lies in
-``demo/`` (bars, MLflow store, the server's database), so it never touches the registry in ``mlruns/``. Each step is a
-command that can be typed by hand, and is printed as such.
+``make demo`` simulates a market; ``make demo DATA=DIR`` uses a folder of bar files. Everything it makes lies
+in ``demo/`` (bars, MLflow store, the server's database), so it never touches the registry in ``mlruns/``. Each
+step is a command that can be typed by hand, and is printed as such.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from pathlib import Path
 
 import httpx
 import pandas as pd
+from features.sources.parquet import read_folder
 from rich.console import Console
 from rich.table import Table
 
 from features.durations import format_duration
-from features.sources.parquet import read_folder
 
 ROOT = Path(__file__).resolve().parent
 SYMBOLS, DAYS, SEED = 7, 420, 7
@@ -94,9 +94,7 @@ def multiplier_table(url: str) -> Table:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--data", type=Path, help="a folder of bar files; without it a market is simulated")
-    parser.add_argument(
-        "--leave", action="store_true", help="stop after the table instead of waiting for Ctrl-C"
-    )
+    parser.add_argument("--leave", action="store_true", help="end after the table, not at Ctrl-C")
     options = parser.parse_args()
 
     work = ROOT / "demo"
