@@ -1,7 +1,7 @@
 """The whole of Foremargin in one command: bars, a trained model, a promotion, a server, and its answers.
 
 ``make demo`` simulates a market; ``make demo DATA=DIR`` uses a folder of bar files. Everything it makes lies
-in ``demo/`` (bars, MLflow store, the server's database), so it never touches the registry in ``mlruns/``. Each
+in ``demo/`` (bars, MLflow store, the server's database), and the registry in ``mlruns/`` is not touched. Each
 step is a command that can be typed by hand, and is printed as such.
 """
 
