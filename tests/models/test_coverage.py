@@ -46,8 +46,7 @@ def test_kupiec_p_values_and_ends() -> None:
 
 
 def hits_with_transitions() -> np.ndarray:
-    """1043 rows with N00 932, N10 53, N01 53, N11 4: 53 runs of hits, four of them of two, among 986 misses.
-    """
+    """1043 rows with N00 932, N10 53, N01 53, N11 4: 53 runs of hits, four of them of two, among 986 misses."""
     series = [0]
     for run in range(53):
         series += [1] * (2 if run < 4 else 1) + [0]
@@ -126,9 +125,10 @@ def test_dynamic_quantile_has_its_size_and_sees_clusters() -> None:
     losses = rng.standard_normal((300, 1000))
     level_var = stats.norm.ppf(0.95) * np.exp(0.1 * rng.standard_normal((300, 1000)))
     losses *= level_var / stats.norm.ppf(0.95)
-    rejected = np.mean([dynamic_quantile(x, v, 0.95).p_value < 0.05 for x, v in zip(losses, level_var,
-    strict=True)]) assert 0.02 < rejected < 0.10 clustered = np.where(np.arange(1000) // 50 % 4 == 0, 3.0,
-    0.4) * losses[0] assert dynamic_quantile(clustered, level_var[0], 0.95).p_value < 1e-6
+    rejected = [dynamic_quantile(x, v, 0.95).p_value < 0.05 for x, v in zip(losses, level_var, strict=True)]
+    assert 0.02 < np.mean(rejected) < 0.10
+    clustered = np.where(np.arange(1000) // 50 % 4 == 0, 3.0, 0.4) * losses[0]
+    assert dynamic_quantile(clustered, level_var[0], 0.95).p_value < 1e-6
 
 
 def test_dynamic_quantile_without_hits_drops_redundant_regressors() -> None:
