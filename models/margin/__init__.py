@@ -1,0 +1,1 @@
+"""Margin: what a forecast requires, the rules that bound it, and the ladder that replaces it."""
