@@ -1,8 +1,8 @@
 """The bar table (columns, units, checks) and ``Market``, one wide frame (time x symbol) per column.
 
-A bar is what traded in one symbol in one interval. Bar tables carry ``open_time``; a ``Market`` is indexed by the
-bar's *close* time, which is the decision time at which the bar is first known, so row ``t`` of any frame uses
-nothing later than ``t``.
+A bar is what traded in one symbol in one interval. Bar tables carry ``open_time``; a ``Market`` is indexed by
+the bar's *close* time, which is the decision time at which the bar is first known, so row ``t`` of any frame
+uses nothing later than ``t``.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from features.durations import format_duration
 
@@ -27,7 +28,8 @@ _VWAP_TOLERANCE = 1e-5
 
 
 class BarError(ValueError):
-    """A bar table breaks a rule. ``where`` is the file or request, ``row`` the 0-based row (None: whole table)."""
+    """A bar table breaks a rule. ``where`` is the file or request, ``row`` the 0-based row (None: whole
+    table)."""
 
     def __init__(
         self,
@@ -48,97 +50,126 @@ class BarError(ValueError):
         super().__init__(f"{place}{what}: {rule}{more}; {remedy}")
 
 
-Rule = tuple[str, Callable[[pd.DataFrame], "pd.Series[bool]"], str, str]
+@dataclass(frozen=True)
+class Rule:
+    """What a bar must hold: ``broken`` marks the rows that do not. Skipped where a column of ``reads`` is
+    absent; the first of ``reads`` is the one whose value the error shows."""
+
+    reads: tuple[str, ...]
+    broken: Callable[[pd.DataFrame], pd.Series[bool]]
+    words: str
+    remedy: str
 
 
-def _rules(interval: pd.Timedelta) -> list[Rule]:
-    """Column to show, mask of the rows that break the rule, the rule in words, and the remedy."""
-    step = interval.value
+_REPAIR = "repair the row from its source, or leave it out"
+
+
+def _time_rules(interval: pd.Timedelta) -> list[Rule]:
+    step_ns = interval // pd.Timedelta(1, unit="ns")
 
     def off_grid(bars: pd.DataFrame) -> pd.Series[bool]:
-        nanoseconds = bars["open_time"].dt.as_unit("ns").astype("int64")
-        return nanoseconds % step != 0
+        return bars["open_time"].astype("int64") % step_ns != 0
 
-    def mean_price_outside(bars: pd.DataFrame) -> pd.Series[bool]:
-        mean = bars["quote_volume"] / bars["volume"].where(bars["volume"] > 0)
-        return (mean > bars["high"] * (1 + _VWAP_TOLERANCE)) | (mean < bars["low"] * (1 - _VWAP_TOLERANCE))
-
-    rules: list[Rule] = [
-        ("open_time", lambda b: b["open_time"].isna(), "open time is missing", "drop or repair the row"),
-        (
-            "open_time",
+    return [
+        Rule(("open_time",), lambda b: b["open_time"].isna(), "open time is missing", _REPAIR),
+        Rule(
+            ("open_time",),
             off_grid,
             f"open time is not on the {format_duration(interval)} grid",
-            "give the bar interval of this file, or rebuild the bars on the grid of whole intervals since 1970 UTC",
+            "give this file's own bar interval, or rebuild its bars on whole intervals since 1970 UTC",
         ),
-        (
-            "open_time",
+        Rule(
+            ("open_time",),
             lambda b: b["open_time"].diff() < pd.Timedelta(0),
             "open time is earlier than the row before",
             "sort the table by open_time",
         ),
-        (
-            "open_time",
+        Rule(
+            ("open_time",),
             lambda b: b["open_time"].duplicated(),
             "open time occurs twice",
             "keep one bar per open time",
         ),
-        *[
-            (
-                c,
-                (lambda b, c=c: ~np.isfinite(b[c])),
-                f"{c} is not finite",
-                "drop the row: a missing bar stays missing",
-            )
-            for c in VALUE_COLUMNS
-        ],
-        *[
-            (c, (lambda b, c=c: b[c] <= 0), f"{c} is not above 0", "drop or repair the row")
-            for c in PRICE_COLUMNS
-        ],
-        (
-            "high",
-            lambda b: b["high"] < b[["open", "close", "low"]].max(axis=1),
-            "high is below open, low or close",
-            "repair the row from its source",
-        ),
-        (
-            "low",
-            lambda b: b["low"] > b[["open", "close", "high"]].min(axis=1),
-            "low is above open, high or close",
-            "repair the row from its source",
-        ),
-        *[
-            (c, (lambda b, c=c: b[c] < 0), f"{c} is negative", "drop or repair the row")
-            for c in VALUE_COLUMNS[4:]
-        ],
-        (
-            "quote_volume",
-            mean_price_outside,
-            "quote_volume / volume lies outside [low, high]",
-            "check that volume is in base and quote_volume in quote currency",
-        ),
-        (
-            "taker_buy_volume",
-            lambda b: b["taker_buy_volume"] > b["volume"],
-            "taker_buy_volume is above volume",
-            "repair the row from its source",
-        ),
-        (
-            "taker_buy_quote_volume",
-            lambda b: b["taker_buy_quote_volume"] > b["quote_volume"],
-            "taker_buy_quote_volume is above quote_volume",
-            "repair the row from its source",
-        ),
     ]
-    return rules
+
+
+def _not_finite(column: str) -> Rule:
+    return Rule(
+        (column,),
+        lambda b: ~np.isfinite(b[column]),
+        f"{column} is not finite",
+        "drop the row: a missing bar stays missing",
+    )
+
+
+def _not_positive(column: str) -> Rule:
+    return Rule((column,), lambda b: b[column] <= 0, f"{column} is not above 0", _REPAIR)
+
+
+def _negative(column: str) -> Rule:
+    return Rule((column,), lambda b: b[column] < 0, f"{column} is negative", _REPAIR)
+
+
+def _above(part: str, whole: str) -> Rule:
+    return Rule((part, whole), lambda b: b[part] > b[whole], f"{part} is above {whole}", _REPAIR)
+
+
+def _only_one_is_zero(column: str) -> Rule:
+    """Something traded or nothing did: ``column`` and ``volume`` are zero together or not at all."""
+    return Rule(
+        (column, "volume"),
+        lambda b: (b[column] == 0) != (b["volume"] == 0),
+        f"only one of {column} and volume is 0",
+        _REPAIR,
+    )
+
+
+def _mean_price_outside(bars: pd.DataFrame) -> pd.Series[bool]:
+    mean = bars["quote_volume"] / bars["volume"].where(bars["volume"] > 0)
+    return (mean > bars["high"] * (1 + _VWAP_TOLERANCE)) | (mean < bars["low"] * (1 - _VWAP_TOLERANCE))
+
+
+_VALUE_RULES = [
+    *(_not_finite(c) for c in VALUE_COLUMNS),
+    *(_not_positive(c) for c in PRICE_COLUMNS),
+    Rule(
+        ("high", "open", "low", "close"),
+        lambda b: b["high"] < b[["open", "low", "close"]].max(axis=1),
+        "high is below open, low or close",
+        _REPAIR,
+    ),
+    Rule(
+        ("low", "open", "close"),
+        lambda b: b["low"] > b[["open", "close"]].min(axis=1),
+        "low is above open or close",
+        _REPAIR,
+    ),
+    *(_negative(c) for c in ("volume", *OPTIONAL_COLUMNS)),
+    _only_one_is_zero("quote_volume"),
+    _only_one_is_zero("trades"),
+    Rule(
+        ("volume", "high", "low"),
+        lambda b: (b["volume"] == 0) & (b["high"] > b["low"]),
+        "volume is 0 although high is above low",
+        _REPAIR,
+    ),
+    Rule(
+        ("quote_volume", "volume", "high", "low"),
+        _mean_price_outside,
+        "quote_volume / volume lies outside [low, high]",
+        "check that volume is in base and quote_volume in quote currency",
+    ),
+    _above("taker_buy_volume", "volume"),
+    _above("taker_buy_quote_volume", "quote_volume"),
+]
 
 
 def check_bars(bars: pd.DataFrame, interval: pd.Timedelta, where: str) -> pd.DataFrame:
     """Return the table in canonical form (column order, UTC nanoseconds, float64), or raise ``BarError``.
 
     Args:
-        bars: rows of one symbol, ``BAR_COLUMNS``; ``OPTIONAL_COLUMNS`` may be absent, other columns are refused.
+        bars: rows of one symbol, ``BAR_COLUMNS``; ``OPTIONAL_COLUMNS`` may be absent, other columns are
+        refused.
         interval: the bar length; open times must be whole multiples of it since 1970 UTC.
         where: what to call the table in errors, the file name say.
 
@@ -167,20 +198,19 @@ def check_bars(bars: pd.DataFrame, interval: pd.Timedelta, where: str) -> pd.Dat
             table[column] = table[column].astype("float64")
         except (TypeError, ValueError) as error:
             raise BarError(where, f"column {column} is not numeric", "give plain numbers") from error
-    for column, broken, rule, remedy in _rules(interval):
-        needed = [c for c in BAR_COLUMNS if c in rule.split()] or [column]
-        if any(c not in table.columns for c in (column, *needed)):
+    for rule in [*_time_rules(interval), *_VALUE_RULES]:
+        if not set(rule.reads) <= set(table.columns):
             continue
-        mask = broken(table).to_numpy()
+        mask = rule.broken(table).to_numpy()
         if mask.any():
-            row = int(mask.argmax())
+            row, shown = int(mask.argmax()), rule.reads[0]
             raise BarError(
                 where,
-                rule,
-                remedy,
+                rule.words,
+                rule.remedy,
                 row=row,
-                column=column,
-                value=table[column].iloc[row],
+                column=shown,
+                value=table[shown].iloc[row],
                 count=int(mask.sum()),
             )
     return table
@@ -190,8 +220,9 @@ def check_bars(bars: pd.DataFrame, interval: pd.Timedelta, where: str) -> pd.Dat
 class Market:
     """Bars of several symbols on one regular grid: ``columns[name]`` is a wide float64 frame (time x symbol).
 
-    The index is the close time (UTC, one row per interval without holes); a bar that is missing is NaN in every
-    column. The first symbol is the leader (see ``features.spillover``). All symbols have the same columns.
+    The index is the close time (UTC, one row per interval without holes); a bar that is missing is NaN in
+    every column. The first symbol is the leader (see ``features.spillover``). All symbols have the same
+    columns.
     """
 
     interval: pd.Timedelta
@@ -199,7 +230,8 @@ class Market:
 
     @classmethod
     def from_bars(cls, bars: Mapping[str, pd.DataFrame], interval: pd.Timedelta) -> Market:
-        """Align checked bar tables (see ``check_bars``) of each symbol. A column that one symbol lacks is left out."""
+        """Align checked bar tables (see ``check_bars``) of each symbol. A column that one symbol lacks is
+        left out."""
         if not bars:
             raise ValueError("no symbols given; a market has at least one")
         tables = {
@@ -238,6 +270,24 @@ class Market:
     def _map(self, cut: Callable[[pd.DataFrame], pd.DataFrame]) -> Market:
         return Market(self.interval, {c: cut(f) for c, f in self.columns.items()})
 
+    def frames(self, values: Mapping[str, NDArray[np.float64]]) -> dict[str, pd.DataFrame]:
+        """Arrays (time, symbol) as wide frames; the rows of a missing bar become NaN."""
+        here = self.close.notna().to_numpy()
+        return {
+            name: pd.DataFrame(
+                np.where(here, array, np.nan), index=self.close.index, columns=self.close.columns
+            )
+            for name, array in values.items()
+        }
+
+    def bars(self, symbol: str) -> pd.DataFrame:
+        """The bar table of one symbol: the rows that are not missing, with ``open_time`` as its first
+        column."""
+        table = pd.DataFrame({c: f[symbol] for c, f in self.columns.items()}).dropna(how="all")
+        times = pd.DatetimeIndex(table.index)
+        table.insert(0, "open_time", times - self.interval)
+        return table.reset_index(drop=True)
+
     def until(self, time: pd.Timestamp) -> Market:
         """What was known at ``time``: bars that closed at or before it."""
         return self._map(lambda f: f.loc[:time])
@@ -257,6 +307,11 @@ class Market:
             raise ValueError(f"symbols {unknown} are not in the market; it has {list(self.symbols)}")
         return self._map(lambda f: f[list(symbols)])
 
+    def reading(self, columns: Sequence[str]) -> Market:
+        """Only these bar columns."""
+        return Market(self.interval, {c: self.columns[c] for c in columns})
+
     def log_returns(self) -> pd.DataFrame:
         """ln(close / close one bar before); NaN where either bar is missing."""
-        return np.log(self.close).diff()
+        log_close = pd.DataFrame(np.log(self.close.to_numpy()), self.close.index, self.close.columns)
+        return log_close.diff()

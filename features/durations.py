@@ -9,7 +9,8 @@ _SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 
 
 def parse_duration(text: str | pd.Timedelta) -> pd.Timedelta:
-    """Read a positive whole duration; ``m`` is minutes. Raises ``ValueError`` naming the text and the form."""
+    """Read a positive whole duration; ``m`` is minutes. Raises ``ValueError`` naming the text and the
+    form."""
     if isinstance(text, pd.Timedelta):
         return text
     match = _PATTERN.match(text)

@@ -1,7 +1,8 @@
 """Which features there are, what they need, and the two ways to run them: a whole history, or the last bar.
 
-A family file (``volatility.py``, ``flow.py``, ...) ends with a tuple ``FEATURES``; ``all_features`` discovers them.
-Batch and online run the same function: online calls it on the newest ``look_back`` bars and keeps the last row.
+A family file (``volatility.py``, ``flow.py``, ...) ends with a tuple ``FEATURES``; ``all_features`` discovers
+them. Batch and online run the same function: online calls it on the newest ``look_back`` bars and keeps the
+last row.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Feature:
     Attributes:
         outputs: the names of the frames it gives; for most features one, the feature's own name.
         family: the file it lives in.
-        look_back: the oldest bar that the newest row may depend on, as a duration; nothing older has any effect.
+        look_back: the oldest bar that the newest row may depend on, as a duration; older ones have no effect.
         needs: the bar columns it reads; where the market lacks one, the feature is absent.
         compute: ``(market, state) -> one wide frame per output``; row ``t`` uses bars up to ``t`` only.
         fit: learns ``state`` from a training market; None for a feature that learns nothing.
@@ -72,7 +73,8 @@ def all_features() -> tuple[Feature, ...]:
 
 @dataclass(frozen=True)
 class FeatureFrame:
-    """Feature values over (time, symbol, feature), float64; NaN where a feature is in warm-up or its bar is missing."""
+    """Feature values over (time, symbol, feature), float64; NaN where a feature is in warm-up or its bar is
+    missing."""
 
     times: pd.DatetimeIndex
     symbols: tuple[str, ...]
@@ -121,7 +123,7 @@ class Pipeline:
 
     @classmethod
     def fit(cls, market: Market, names: Iterable[str] | None = None) -> Pipeline:
-        """Choose features by output name (None: all that the market's columns allow) and fit those that learn.
+        """Choose features by output name (None: all that the columns allow) and fit those that learn.
 
         Raises ``ValueError`` for an unknown name, or one whose bar columns the market lacks.
         """
@@ -170,17 +172,14 @@ class Pipeline:
         return FeatureFrame(market.times, market.symbols, self.names, self.interval, values)
 
     def online(self, market: Market) -> FeatureFrame:
-        """The newest row only, from the newest ``look_back`` of each feature; equals the last row of ``batch``."""
+        """The newest row only, from the newest ``look_back`` of each feature; equals the last row of
+        ``batch``."""
         self._check(market)
-        last = [
-            f.compute(
-                market.last(window_bars(f.look_back, self.interval)), dict(self.states.get(f.name, {}))
-            )[o]
-            .iloc[-1]
-            .to_numpy(dtype="float64")
-            for f in self.chosen
-            for o in f.outputs
-        ]
+        cut = {f.look_back: market.last(window_bars(f.look_back, self.interval)) for f in self.chosen}
+        last: list[NDArray[np.float64]] = []
+        for f in self.chosen:
+            frames = f.compute(cut[f.look_back], dict(self.states.get(f.name, {})))
+            last.extend(frames[o].iloc[-1].to_numpy(dtype="float64") for o in f.outputs)
         values = np.stack(last, axis=-1)[np.newaxis]
         return FeatureFrame(market.times[-1:], market.symbols, self.names, self.interval, values)
 
@@ -194,7 +193,8 @@ class Pipeline:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Pipeline:
-        """Rebuild a fitted pipeline. Raises ``ValueError`` for a feature that this version of the code lacks."""
+        """Rebuild a fitted pipeline. Raises ``ValueError`` for a feature that this version of the code
+        lacks."""
         by_name = {f.name: f for f in all_features()}
         unknown = [n for n in content["features"] if n not in by_name]
         if unknown:

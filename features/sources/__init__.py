@@ -1,0 +1,1 @@
+"""Where bars come from: folders of parquet files, exchange archives, and a simulated market."""

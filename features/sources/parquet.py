@@ -1,0 +1,117 @@
+"""A folder of bars: one parquet file a symbol, named ``SYMBOL.parquet``, with the columns of
+``features.bars``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+
+from features.bars import BarError, Market, check_bars
+from features.durations import format_duration
+
+#: Symbols are put in the order of their turnover over the first days that the files have in common. Later
+#: days are not looked at, so that a backtest's leader was the leader as one could know it then.
+RANKED_OVER = pd.Timedelta(days=30)
+
+
+def read_folder(
+    folder: str | Path, interval: pd.Timedelta | None = None, symbols: Sequence[str] | None = None
+) -> Market:
+    """Read and check every file of the folder.
+
+    Args:
+        folder: holds ``SYMBOL.parquet`` files.
+        interval: the bar length; None infers it as the smallest step between open times.
+        symbols: which files to read, the leader first; None reads all of them, largest turnover first.
+
+    Raises:
+        BarError: naming file and rule, where a bar table breaks one or its steps contradict ``interval``.
+        ValueError: where the folder has no bar files, or none for a symbol asked for.
+    """
+    folder = Path(folder)
+    paths = {p.stem: p for p in sorted(folder.glob("*.parquet"))}
+    if not paths:
+        raise ValueError(
+            f"{folder} holds no bar files (SYMBOL.parquet); give the folder that `simulate` or `import` wrote"
+        )
+    absent = [s for s in symbols or () if s not in paths]
+    if absent:
+        raise ValueError(f"{folder} has no files for {absent}; it has {list(paths)}")
+    chosen = {s: paths[s] for s in (symbols or paths)}
+    raw = {s: _read_table(path) for s, path in chosen.items()}
+    interval = _interval(raw, chosen, interval)
+    bars = {s: check_bars(table, interval, str(chosen[s])) for s, table in raw.items()}
+    order = symbols or by_turnover(bars)
+    return Market.from_bars({s: bars[s] for s in order}, interval)
+
+
+def write_folder(market: Market, folder: str | Path) -> list[Path]:
+    """Write each symbol's bars to ``SYMBOL.parquet``, each file whole or not at all. Returns the files."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    return [write_bars(market.bars(symbol), folder / f"{symbol}.parquet") for symbol in market.symbols]
+
+
+def write_bars(bars: pd.DataFrame, path: Path) -> Path:
+    """Write one bar table atomically."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        bars.to_parquet(unfinished, index=False)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return path
+
+
+def by_turnover(bars: Mapping[str, pd.DataFrame]) -> list[str]:
+    """Symbols by quote turnover (``quote_volume``, else volume * close) over the first 30 days that all have,
+    largest first; equal ones by name."""
+    start = max(table["open_time"].iloc[0] for table in bars.values())
+
+    def turnover(table: pd.DataFrame) -> float:
+        first = table[table["open_time"].between(start, start + RANKED_OVER, inclusive="left")]
+        quote = first["quote_volume"] if "quote_volume" in first else first["volume"] * first["close"]
+        return float(quote.sum())
+
+    traded = {symbol: turnover(table) for symbol, table in bars.items()}
+    return sorted(bars, key=lambda s: (-traded[s], s))
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        reason = str(error).splitlines()[0]
+        raise BarError(
+            str(path), f"the file cannot be read as parquet ({reason})", "write it again from its source"
+        ) from error
+
+
+def _interval(
+    tables: Mapping[str, pd.DataFrame], paths: Mapping[str, Path], given: pd.Timedelta | None
+) -> pd.Timedelta:
+    """The smallest step of each table, which must be the same in all and equal to what was given."""
+    for symbol, table in tables.items():
+        if "open_time" not in table or not isinstance(table["open_time"].dtype, pd.DatetimeTZDtype):
+            # check_bars says what is wrong with it; it needs no true interval for that.
+            check_bars(table, given or pd.Timedelta(hours=1), str(paths[symbol]))
+    steps = {s: t["open_time"].diff().abs() for s, t in tables.items()}
+    smallest = {s: d[d > pd.Timedelta(0)].min() for s, d in steps.items()}
+    found = {s: step for s, step in smallest.items() if not pd.isna(step)}
+    if given is None and not found:
+        raise BarError(
+            str(next(iter(paths.values()))), "one bar does not tell the bar interval", "give the interval"
+        )
+    expected = given or min(found.values())
+    for symbol, step in found.items():
+        if step != expected:
+            raise BarError(
+                str(paths[symbol]),
+                f"the smallest step between bars is {format_duration(step)}, not {format_duration(expected)}",
+                "keep bars of one interval in a folder, and give that interval",
+            )
+    return expected
