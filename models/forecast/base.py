@@ -1,7 +1,8 @@
 """What every model is (``TailModel``), learns from (``Dataset``) and answers with (``TailForecast``).
 
-Losses are log returns over the horizon against the side, as fractions: positive is a loss. ``long`` loses when the
-price falls, ``short`` when it rises. VaR at a level is that quantile of the loss, ES the mean loss beyond it.
+Losses are log returns over the horizon against the side, as fractions: positive is a loss. ``long`` loses
+when the price falls, ``short`` when it rises. VaR at a level is that quantile of the loss, ES the mean loss
+beyond it.
 """
 
 from __future__ import annotations
@@ -32,8 +33,9 @@ class ForecastError(ValueError):
 class TailForecast:
     """VaR and ES over (row, horizon, side, level), float64 fractions of log return.
 
-    Rows are (time, symbol) pairs, the decision time and the contract. Levels ascend and include 0.999. Checked when
-    made: everything finite, 0 < VaR <= ES, both non-decreasing in the level; else ``ForecastError``.
+    Rows are (time, symbol) pairs, the decision time and the contract. Levels ascend and include 0.999.
+    Checked when made: everything finite, 0 < VaR <= ES, both non-decreasing in the level; else
+    ``ForecastError``.
     """
 
     rows: pd.MultiIndex
@@ -52,7 +54,8 @@ class TailForecast:
                     f"{name} has shape {array.shape}; rows x horizons x sides x levels is {shape}"
                 )
             self._refuse(~np.isfinite(array), array, f"{name} is not finite")
-            self._refuse(np.diff(array, axis=-1) < 0, array[..., 1:], f"{name} falls as the level rises")
+            falls = np.diff(array, axis=-1, prepend=array[..., :1]) < 0
+            self._refuse(falls, array, f"{name} falls as the level rises")
         self._refuse(self.var <= 0, self.var, "VaR is not above 0")
         self._refuse(self.es < self.var, self.es, "ES is below VaR")
 
@@ -87,8 +90,8 @@ class TailForecast:
 class Dataset:
     """What a model may learn from: features and closes up to one time, and what to forecast.
 
-    Labels come from ``closes`` alone, which end where the training window ends: a loss that had not matured by then
-    is NaN, so rows whose label would reach past the window are purged by construction.
+    Labels come from ``closes`` alone, which end where the training window ends: a loss that had not matured
+    by then is NaN, so rows whose label would reach past the window are purged by construction.
     """
 
     features: FeatureFrame
@@ -107,7 +110,8 @@ class Dataset:
 
     @cached_property
     def log_close(self) -> NDArray[np.float64]:
-        return np.log(self.closes.to_numpy(dtype="float64"))
+        logs: NDArray[np.float64] = np.log(self.closes.to_numpy(dtype="float64"))
+        return logs
 
     def forward_returns(self, horizon: pd.Timedelta) -> NDArray[np.float64]:
         """ln(close h later / close), shape (time, symbol); NaN where either is unknown. The short's loss; the
@@ -121,8 +125,8 @@ class Dataset:
 class TailModel(ABC):
     """A model of the loss tail. Made with settings, fitted on a ``Dataset``, then asked for forecasts.
 
-    A fitted model depends on nothing but the arguments of ``predict``; ``save`` writes plain files (LightGBM text,
-    safetensors, JSON, never a pickle) and ``load`` gives a model with bit-equal forecasts.
+    A fitted model depends on nothing but the arguments of ``predict``; ``save`` writes plain files (LightGBM
+    text, safetensors, JSON, never a pickle) and ``load`` gives a model with bit-equal forecasts.
     """
 
     #: Registry key; equals the module name in ``models.forecast``.
@@ -142,11 +146,15 @@ class TailModel(ABC):
 
     @abstractmethod
     def fit(self, dataset: Dataset) -> Self:
-        """Learn and return self. Raises ``ValueError`` where the data cannot carry a fit (too short, all flat)."""
+        """Learn and return self. Raises ``ValueError`` where the data cannot carry a fit (too short, all
+        flat).
+        """
 
     @abstractmethod
     def predict(self, features: FeatureFrame) -> TailForecast:
-        """Forecast every (time, symbol) row that can be; rows without their inputs are left out, never invented."""
+        """Forecast every (time, symbol) row that can be; rows without their inputs are left out, never
+        invented.
+        """
 
     @abstractmethod
     def save(self, folder: Path) -> None:
