@@ -1,0 +1,101 @@
+"""Standardised returns, which every scale model here shares: z = forward return / (scale sqrt(h)).
+
+z has no unit and is about one in size; the short's standardised loss is z, the long's -z (``SIGNS``). A scale
+model forecasts VaR and ES as scale x sqrt(h) x a tail of z.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from features.durations import format_duration, whole_bars
+from features.pipeline import FeatureFrame
+from models.forecast.base import BREAKER_LEVEL, SIDES, Dataset, TailForecast
+
+#: What turns a forward return into the loss of each side, in the order of ``SIDES``.
+SIGNS = np.array([{"long": -1.0, "short": 1.0}[side] for side in SIDES])
+#: The EWMA scale that standardises everything, per bar.
+SCALE_FEATURE = "ewma_volatility"
+#: A training window whose standardised returns are nearly all zero carries no tail.
+_FLAT_SHARE = 0.9
+
+
+def with_breaker(levels: tuple[float, ...]) -> tuple[float, ...]:
+    """The levels in ascending order, with the circuit breaker's among them."""
+    return tuple(sorted({*levels, BREAKER_LEVEL}))
+
+
+def bars_of(horizon: pd.Timedelta, features: FeatureFrame) -> int:
+    return whole_bars(horizon, features.interval)
+
+
+def trailing(dataset: Dataset, window: pd.Timedelta | None) -> Dataset:
+    """The newest ``window`` of the training data; None: all of it."""
+    if window is None or dataset.closes.empty:
+        return dataset
+    start = dataset.features.times[-1] - window
+    features = dataset.features.between(start, None)
+    return Dataset(features, dataset.closes.loc[features.times[0] :], dataset.horizons, dataset.levels)
+
+
+def standardised_returns(dataset: Dataset, horizon: pd.Timedelta) -> NDArray[np.float64]:
+    """z over (time, symbol); NaN where the loss has not matured, a bar is missing or the scale is in
+    warm-up.
+    """
+    scale = dataset.features[SCALE_FEATURE]
+    z: NDArray[np.float64] = dataset.forward_returns(horizon) / (
+        scale * np.sqrt(bars_of(horizon, dataset.features))
+    )
+    return z
+
+
+def tail_quantiles(
+    losses: NDArray[np.float64], levels: tuple[float, ...]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Empirical quantile at each level (linear between order statistics) and the mean at or beyond it."""
+    var = np.quantile(losses, levels)
+    return var, np.array([losses[losses >= q].mean() for q in var])
+
+
+def refuse_unfit(z: NDArray[np.float64], horizon: pd.Timedelta, min_rows: int) -> None:
+    """Raise ``ValueError`` where the matured rows are fewer than ``min_rows``, or prices hardly ever move."""
+    known = z[np.isfinite(z)]
+    if known.size < min_rows:
+        raise ValueError(
+            f"the training window has {known.size} matured rows at horizon {format_duration(horizon)} where "
+            f"the model needs {min_rows}; give more history or more symbols"
+        )
+    flat = float(np.mean(known == 0))
+    if flat > _FLAT_SHARE:
+        raise ValueError(
+            f"{flat:.0%} of the {format_duration(horizon)} returns in the training window are exactly zero; "
+            f"a flat price has no tail to learn: check the bars, or leave the symbol out"
+        )
+
+
+def forecast_rows(
+    features: FeatureFrame, inputs: NDArray[np.bool_]
+) -> tuple[pd.MultiIndex, NDArray[np.intp], NDArray[np.intp]]:
+    """The rows (time, symbol) where ``inputs`` is True, as an index and as positions in time and in
+    symbols.
+    """
+    time, symbol = np.nonzero(inputs)
+    rows = pd.MultiIndex.from_arrays(
+        [features.times[time], pd.Index(features.symbols, dtype=object)[symbol]], names=["time", "symbol"]
+    )
+    return rows, time, symbol
+
+
+def scaled_forecast(
+    rows: pd.MultiIndex,
+    horizons: tuple[pd.Timedelta, ...],
+    levels: tuple[float, ...],
+    scale: NDArray[np.float64],
+    var: NDArray[np.float64],
+    es: NDArray[np.float64],
+) -> TailForecast:
+    """VaR and ES = scale over the horizon, (row, horizon), times tails of z, (row, horizon, side, level)."""
+    unit = scale[:, :, np.newaxis, np.newaxis]
+    return TailForecast(rows, horizons, levels, unit * var, unit * es)
