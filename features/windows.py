@@ -97,7 +97,8 @@ def decayed_mean(values: Array, bars: int, decay: float, least: int) -> Array:
 def quotient(numerator: Array, denominator: Array) -> Array:
     """numerator / denominator; NaN where either is NaN or the denominator is not above 0."""
     shape = np.broadcast_shapes(numerator.shape, denominator.shape)
-    return np.divide(numerator, denominator, out=np.full(shape, np.nan), where=denominator > 0)
+    out: Array = np.divide(numerator, denominator, out=np.full(shape, np.nan), where=denominator > 0)
+    return out
 
 
 def log_ratio(value: Array, base: Array, bound: float) -> Array:

@@ -159,7 +159,7 @@ def _diurnal(opens: pd.DatetimeIndex) -> Array:
     hour = (opens.hour + opens.minute / 60 + opens.second / 3600).to_numpy(dtype="float64")
     phase = 2 * np.pi * (hour - 15) / 24
     wave = 0.22 * np.cos(phase) + 0.08 * np.cos(2 * phase)
-    factor: Array = np.exp(wave) * np.where(opens.dayofweek.to_numpy() >= 5, 0.75, 1.0)
+    factor: Array = np.exp(wave) * np.where(opens.day_of_week.to_numpy() >= 5, 0.75, 1.0)
     return factor[:, np.newaxis]
 
 
