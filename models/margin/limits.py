@@ -81,6 +81,11 @@ class Limits:
             ("cap_rate", 1),
             ("feed_grace_bars", 0.5),
             ("memory_step_s", 3600),
+            ("forecast_valid_bars", 1000),
+            ("forecast_valid_s", 86400),
+            ("dead_after_bars", 1000),
+            ("up_limit_24h", 100),
+            ("cap_multiplier", 1000),
         ):
             if getattr(self, name) > bound:
                 raise _error(name, getattr(self, name), f"at most {bound}")

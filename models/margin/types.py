@@ -1,8 +1,8 @@
 """What the safety engine is given, remembers and answers: plain frozen values, all of them JSON-able.
 
-Rates are fractions of notional. VaR is a log loss over the kind's horizon at the kind's level, positive against
-the side. Times are seconds since 1970 UTC. Four values belong to a contract (``VALUES``) and always travel
-together, as ``Rates``; they are plain floats, since four numbers are quicker without an array.
+Rates are fractions of notional. VaR is a log loss over the kind's horizon at the kind's level, positive
+against the side. Times are seconds since 1970 UTC. Four values belong to a contract (``VALUES``) and always
+travel together, as ``Rates``; they are plain floats, since four numbers are quicker without an array.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from models.margin.limits import Limits
 
@@ -71,8 +71,8 @@ class MarketState:
         bars: how many bars of history there are.
         close: the newest close price; None where there is none.
         base_rates: the venue's static rates, or the through-the-cycle ones; initial >= maintenance.
-        long_run_var: margin rates for the 99 % VaR of a normal with the long-run variance before the decision,
-            over each kind's horizon; 0 where it is unknown (see ``base_rate``).
+        long_run_var: margin rates for the 99 % VaR of a normal with the long-run variance before the
+            decision, over each kind's horizon; 0 where it is unknown (see ``base_rate``).
         horizons_s: horizon of initial and of maintenance margin.
     """
 
@@ -272,14 +272,19 @@ class Decision:
         return content
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[float]:
     """A finite real number, and not a truth value."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return -sys.float_info.max <= value <= sys.float_info.max
 
 
-def is_rates(values: object) -> bool:
+def is_time(value: object) -> TypeGuard[float]:
+    """Seconds since 1970 within some 30,000 years of it, which milliseconds are not."""
+    return is_number(value) and abs(value) < 1e12
+
+
+def is_rates(values: object) -> TypeGuard[Rates]:
     """Four finite numbers above 0."""
     if not isinstance(values, tuple) or len(values) != len(VALUES):
         return False
@@ -303,7 +308,6 @@ def _check_keys(kind: type, content: Mapping[str, Any]) -> None:
 def _number(value: object, field: str) -> float:
     if not is_number(value):
         raise _unreadable(field, value, "a finite number")
-    assert isinstance(value, int | float)
     return value
 
 
@@ -311,7 +315,6 @@ def _rates(values: object, field: str) -> Rates:
     rates = tuple(values) if isinstance(values, list | tuple) else values
     if not is_rates(rates):
         raise _unreadable(field, values, "four finite numbers above 0")
-    assert isinstance(rates, tuple)
     return rates
 
 

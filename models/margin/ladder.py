@@ -1,0 +1,60 @@
+"""The ladder: the best rung that still stands answers.
+
+1 ``champion``: the promoted model. 2 ``last_good``: the last good model forecast, upwards only, until it
+expires. 3 ``rules``: filtered historical simulation (``fhs``). 4 ``static``: base rate times the stress
+factor. 5 ``cap``: as much as rule 3 allows. The first three are candidates; the last two need nothing but the
+base rate.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from models.margin.draft import Draft, cap_rates, is_worse, known_interval_s, rule, validity_s
+from models.margin.types import Candidate, Inputs, Rates
+
+
+@rule(0, "ladder", "choice")
+def ladder(case: Inputs, draft: Draft) -> Draft:
+    """Take the requirement of the best rung that stands. A step down the ladder lowers no rate by itself.
+
+    So a model that goes bad in a crisis cannot loosen the margin by going bad; from the next decision on, the
+    answer falls as fast as rule 10 lets it.
+    """
+    rung = draft.standing[0]
+    limits, served = case.limits, case.state.served
+    valid_until_s = case.now_s + validity_s(known_interval_s(case) or 0.0, limits)
+    candidate: Candidate | None = getattr(case.candidates, rung, None)
+    version, var = "", None
+    if candidate is not None:
+        required, var, version = candidate.requirement, candidate.var, candidate.model_version
+        if rung != "rules":
+            valid_until_s = max(case.now_s, min(valid_until_s, candidate.valid_until_s))
+    elif rung == "static":
+        a, b, c, d = (limits.static_stress_factor * base for base in draft.base_rates)
+        required = (a, b, c, d)
+    else:
+        required = cap_rates(draft.base_rates, limits)
+    rates = required
+    if rung == "last_good" and served:
+        rates = _highest(required, served[-1].rates)
+    hold, before = draft.hold, case.state.rung
+    if not hold and before is not None and is_worse(rung, before):
+        hold = f"the answer stepped down the ladder from {before} to {rung}"
+    draft = replace(
+        draft,
+        rung=rung,
+        required=required,
+        rates=rates,
+        var=var,
+        model_version=version,
+        valid_until_s=valid_until_s,
+        hold=hold,
+        again=False,
+    )
+    return draft if rung == "champion" else draft.note(ladder, f"{rung} answers")
+
+
+def _highest(one: Rates, other: Rates) -> Rates:
+    a, b, c, d = (max(x, y) for x, y in zip(one, other, strict=True))
+    return a, b, c, d

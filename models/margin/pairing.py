@@ -1,0 +1,37 @@
+"""Pairing (rule 16): the values of a contract are served together or not at all."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from models.margin.draft import Draft, rule
+from models.margin.types import SIDES, Inputs
+
+
+@rule(16, "whole or not at all", "pairing")
+def pairing(case: Inputs, draft: Draft) -> Draft:
+    """Initial >= maintenance on both sides; else the old decision stands until it expires, then the next
+    rung.
+
+    Both as a whole: never one value of the new decision beside one of the old (on 10 March 2026 one of two
+    paired values was rate-limited and the other not, and sound positions were liquidated).
+    """
+    broken = [side for i, side in enumerate(SIDES) if draft.rates[2 * i] < draft.rates[2 * i + 1]]
+    if not broken:
+        return draft
+    i = 2 * SIDES.index(broken[0])
+    initial, maintenance = draft.rates[i], draft.rates[i + 1]
+    what = f"{draft.rung} puts {broken[0]} initial {initial:.6g} below maintenance {maintenance:.6g}"
+    state = case.state
+    if state.served and state.rung and state.valid_until_s is not None and case.now_s <= state.valid_until_s:
+        old = state.served[-1]
+        why = f"{what}; the old decision stands until it expires"
+        draft = draft.move(pairing, old.rates, [why] * len(old.rates))
+        return replace(
+            draft,
+            rung=state.rung,
+            var=old.var,
+            model_version=state.model_version,
+            valid_until_s=state.valid_until_s,
+        )
+    return replace(draft.strike(pairing, (draft.rung,), what), again=True)
