@@ -8,12 +8,16 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from features.durations import format_duration, parse_duration
-from features.sources.parquet import write_folder
+from features.sources.binance import archive_files, read_klines, symbol_of
+from features.sources.parquet import add_bars, read_folder, write_bars, write_folder
 from features.sources.simulated import simulate
 
 app = typer.Typer(help="Get bars, and look at them.", no_args_is_help=True, add_completion=False)
+imports = typer.Typer(help="Turn what an exchange publishes into bar files.", no_args_is_help=True)
+app.add_typer(imports, name="import")
 
 
 @app.command("simulate")
@@ -34,9 +38,48 @@ def simulate_command(
     )
 
 
-@app.callback()
-def _root() -> None:
-    """Get bars, and look at them."""
+@imports.command("binance")
+def import_binance(
+    paths: Annotated[list[Path], typer.Argument(help="kline archives (.csv, .zip), or folders of them")],
+    out: Annotated[Path, typer.Option(help="folder of SYMBOL.parquet files to add to")],
+    symbol: Annotated[str | None, typer.Option(help="default: from the archives' names")] = None,
+    interval: Annotated[str | None, typer.Option(help="bar length; default: from the times")] = None,
+) -> None:
+    """Kline archives of spot or USD-margined futures. What the folder already holds of a symbol is kept."""
+    by_symbol: dict[str, list[Path]] = {}
+    for path in archive_files(paths):
+        by_symbol.setdefault(symbol or symbol_of(path), []).append(path)
+    given = None if interval is None else parse_duration(interval)
+    # All are read before any is written: a bad archive leaves the folder as it was.
+    bars = {name: read_klines(files, given) for name, files in by_symbol.items()}
+    for name, (table, step) in bars.items():
+        bars[name] = add_bars(table, step, out / f"{name}.parquet"), step
+    out.mkdir(parents=True, exist_ok=True)
+    for name, (table, step) in bars.items():
+        path = write_bars(table, out / f"{name}.parquet")
+        first, last = table["open_time"].iloc[0], table["open_time"].iloc[-1]
+        typer.echo(
+            f"{path}: {len(table):,} bars of {format_duration(step)}, {first:%Y-%m-%d %H:%M} to "
+            f"{last:%Y-%m-%d %H:%M} UTC"
+        )
+
+
+@app.command("describe")
+def describe_command(
+    folder: Annotated[Path, typer.Argument(help="folder of SYMBOL.parquet files")],
+    out: Annotated[Path | None, typer.Option(help="picture to draw: FILE.png, .svg or .pdf")] = None,
+    interval: Annotated[str | None, typer.Option(help="bar length; default: from the times")] = None,
+) -> None:
+    """Print what is in a folder, and draw prices, volatility and order flow."""
+    # Matplotlib is slow to import, and only this verb needs it.
+    from features.commands.describe import draw, summary_table
+
+    market = read_folder(folder, None if interval is None else parse_duration(interval))
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    title = "/".join(folder.resolve().parts[-2:])
+    console.print(summary_table(market, title))
+    if out is not None:
+        typer.echo(f"drawn: {draw(market, title, out)}")
 
 
 def main(argv: list[str]) -> int:

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from features.bars import BarError, Market, check_bars
 from features.durations import format_duration
+from features.sources.merge import merge_bars
 
 #: Symbols are put in the order of their turnover over the first days that the files have in common. Later
 #: days are not looked at, so that a backtest's leader was the leader as one could know it then.
@@ -65,6 +66,22 @@ def write_bars(bars: pd.DataFrame, path: Path) -> Path:
     finally:
         unfinished.unlink(missing_ok=True)
     return path
+
+
+def add_bars(bars: pd.DataFrame, interval: pd.Timedelta, path: Path) -> pd.DataFrame:
+    """These bars with those that the file, where there is one, already holds; nothing is written. Raises
+    ``BarError`` where the two contradict each other."""
+    if not path.exists():
+        return bars
+    held = _read_table(path)
+    step = _interval({path.stem: held}, {path.stem: path}, None if len(held) > 1 else interval)
+    if step != interval:
+        raise BarError(
+            str(path),
+            f"it holds bars of {format_duration(step)}, and these are of {format_duration(interval)}",
+            "keep each interval in a folder of its own",
+        )
+    return merge_bars({str(path): check_bars(held, interval, str(path)), "the new bars": bars})
 
 
 def by_turnover(bars: Mapping[str, pd.DataFrame]) -> list[str]:

@@ -58,7 +58,8 @@ _LEVERAGE = -0.35
 # volatility.
 _BURST_RATE, _BURST_OFFSPRING, _BURST_DECAY = 0.05, 0.55, 1 / 3
 _FOLLOW_RATE = 1 / 2
-_BURST_TO_VOLATILITY, _BURST_TO_VOLUME, _PRESSURE_TO_IMBALANCE = 0.28, 0.35, 0.10
+_BURST_TO_VOLATILITY, _BURST_TO_VOLUME = 0.28, 0.30
+_PRESSURE_TO_IMBALANCE, _MOST_IMBALANCE = 0.10, 0.25
 _EXCITEMENT_CAP = 6.0
 
 # Jumps: per hour and unit of excitement, size as a multiple of one hour's volatility.
@@ -149,7 +150,7 @@ def _crash_path(rng: np.random.Generator, steps: int, symbols: int, step_hours: 
     )
     return _Crash(
         log_volatility=np.log(3.5) * np.exp2(-after / _CRASH_HALF_LIFE_HOURS),
-        pressure=np.where(warning, -3.0, 0.0),
+        pressure=np.where(warning, -1.5, 0.0),
         drift=drift,
     )
 
@@ -272,7 +273,7 @@ def _bars(
     low = np.minimum(np.exp(lowest).reshape(per_bar).min(axis=1), np.minimum(opening, points.min(axis=1)))
 
     # Activity wanders over weeks, as real levels do, besides following bursts and volatility.
-    drift = 0.35 * np.cumsum(rng.standard_normal((steps, symbols)), axis=0) * np.sqrt(step_hours / 720)
+    drift = 0.2 * np.cumsum(rng.standard_normal((steps, symbols)), axis=0) * np.sqrt(step_hours / 720)
     ordinary = np.geomspace(1.0, 0.02, symbols) if symbols > 1 else np.ones(1)
     turnover = (
         _HOURLY_TURNOVER
@@ -282,7 +283,8 @@ def _bars(
         * np.exp(_BURST_TO_VOLUME * state.excitement + drift + 0.3 * rng.standard_normal((steps, symbols)))
     )
     step_return = moves.sum(axis=1) / (state.volatility * np.sqrt(step_hours))
-    lean = 0.08 * np.tanh(step_return / 2) + _PRESSURE_TO_IMBALANCE * state.pressure
+    pushed = _MOST_IMBALANCE * np.tanh(_PRESSURE_TO_IMBALANCE / _MOST_IMBALANCE * state.pressure)
+    lean = 0.08 * np.tanh(step_return / 2) + pushed
     share = 1 / (1 + np.exp(-2 * (lean + 0.06 * rng.standard_normal((steps, symbols)))))
 
     per_step = (-1, steps_per_bar, symbols)

@@ -1,0 +1,1 @@
+"""What the command line does where it is more than a call: one module a verb."""
