@@ -45,6 +45,16 @@ class TooShortError(ValueError):
     """The history cannot carry a forecast; the message says how much there is and how much is needed."""
 
 
+def logarithms(closes: Array) -> Array:
+    """ln of the closes; NaN stays NaN. Raises ``ValueError`` for a close that is not a finite number above 0."""
+    impossible = (closes <= 0) | np.isinf(closes)
+    if impossible.any():
+        row = int(np.argmax(impossible))
+        raise ValueError(f"close {closes[row]} in row {row} is not a finite number above 0; repair the bars")
+    found: Array = np.log(closes)
+    return found
+
+
 def ewma_volatility(returns: Array, decay: float, window_bars: int, *, minimum_returns: int = 1) -> Array:
     """Root of the truncated EWMA of squared one-bar log returns, known at each bar's close.
 
@@ -175,11 +185,7 @@ def filtered_historical_simulation(
     minimum_returns = min(window_bars, max(MINIMUM_RETURNS, math.ceil(86400.0 / interval_s)))
     residual_bars = math.ceil(RESIDUALS_S / interval_s) + 1
     closes = closes[-(residual_bars + window_bars) :]
-    impossible = (closes <= 0) | np.isinf(closes)
-    if impossible.any():
-        row = int(np.argmax(impossible))
-        raise ValueError(f"close {closes[row]} in row {row} is not a finite number above 0; repair the bars")
-    log_closes = np.log(closes)
+    log_closes = logarithms(closes)
     returns = np.diff(log_closes, prepend=np.nan)
     decay = DECAY_PER_HOUR ** (interval_s / 3600.0)
     volatility = ewma_volatility(returns, decay, window_bars, minimum_returns=minimum_returns)
