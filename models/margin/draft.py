@@ -65,13 +65,13 @@ class Draft:
 
     def move(self, rule: Rule, rates: Sequence[float], whys: Sequence[str]) -> Draft:
         """Put these rates in place of the present ones, with a trace for each value that has a ``why``."""
+        if not any(whys):
+            return self
         traces = tuple(
             RuleTrace(rule.number, rule.name, *VALUES[i], self.rates[i], rates[i], whys[i])
             for i in range(len(VALUES))
             if whys[i]
         )
-        if not traces:
-            return self
         long_initial, long_maintenance, short_initial, short_maintenance = rates
         moved = (long_initial, long_maintenance, short_initial, short_maintenance)
         return replace(self, rates=moved, traces=self.traces + traces)

@@ -46,7 +46,7 @@ class TooShortError(ValueError):
 
 
 def logarithms(closes: Array) -> Array:
-    """ln of the closes; NaN stays NaN. Raises ``ValueError`` for a close that is not a finite number above 0."""
+    """ln of the closes; NaN stays NaN. Raises ``ValueError`` for one that is not a finite number above 0."""
     impossible = (closes <= 0) | np.isinf(closes)
     if impossible.any():
         row = int(np.argmax(impossible))

@@ -26,6 +26,8 @@ VALUES: Final = tuple((side, kind) for side in SIDES for kind in KINDS)
 #: long initial, long maintenance, short initial, short maintenance.
 Rates = tuple[float, float, float, float]
 
+_LARGEST: Final = sys.float_info.max
+
 
 class StateError(ValueError):
     """A stored state or input cannot be read back; the message names the field, its value and the remedy."""
@@ -274,9 +276,9 @@ class Decision:
 
 def is_number(value: object) -> TypeGuard[float]:
     """A finite real number, and not a truth value."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if type(value) is not float and (isinstance(value, bool) or not isinstance(value, int | float)):
         return False
-    return -sys.float_info.max <= value <= sys.float_info.max
+    return -_LARGEST <= value <= _LARGEST
 
 
 def is_time(value: object) -> TypeGuard[float]:
@@ -288,7 +290,10 @@ def is_rates(values: object) -> TypeGuard[Rates]:
     """Four finite numbers above 0."""
     if not isinstance(values, tuple) or len(values) != len(VALUES):
         return False
-    return all(is_number(v) and v > 0 for v in values)
+    a, b, c, d = values
+    if not (is_number(a) and is_number(b) and is_number(c) and is_number(d)):
+        return False
+    return a > 0 and b > 0 and c > 0 and d > 0
 
 
 def _unreadable(field: str, value: object, expected: str) -> StateError:

@@ -41,7 +41,7 @@ def open_case(inputs: Inputs) -> tuple[Inputs, Draft]:
         jump_s = state.served[-1].time_s - now_s
         mode, hold = "degraded", f"the clock jumped back by {jump_s:g} s"
         state = _earlier(state, jump_s, now_s)
-    case = replace(inputs, state=state, now_s=now_s)
+    case = replace(inputs, state=state, now_s=now_s) if hold else inputs
     forecast = tuple(r for r in RUNGS[:3] if getattr(inputs.candidates, r, None) is not None)
     standing = (*forecast, "static", "cap")
     draft = Draft(standing, _ZERO, mode, hold, "", "cap", _ZERO, _ZERO, None, "", now_s, False, ())
