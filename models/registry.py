@@ -381,7 +381,7 @@ class Registry:
 
         try:
             with reaching(self.tracking_uri):
-                path = version.source.partition("/artifacts/")[2] or "artifact"
+                path = version.source.rpartition("/artifacts/")[2] or "artifact"
                 return Path(client.download_artifacts(version.run_id, path, str(into)))
         except MlflowException as error:
             raise ArtifactError(

@@ -1,0 +1,1 @@
+"""How models are made and chosen: dataset, splits, backtest, evaluation, tracking, promotion, nightly."""

@@ -1,0 +1,137 @@
+"""From a folder of bars to what a model learns from, cut at a time; and from a fitted model to its forecasts.
+
+Everything that a fit may know comes from ``market.until(train_end)``: the features (a feature that learns is
+fitted there anew), the closes from which labels are made, and so the labels that had matured by then.
+Features that learn nothing have one value per bar whatever is trained when, so ``History`` computes them once
+for all folds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+
+from features.bars import Market
+from features.durations import format_duration, whole_bars
+from features.fingerprint import fingerprint
+from features.pipeline import FeatureFrame, Pipeline, all_features
+from features.sources.parquet import read_folder
+from models.forecast.base import Dataset, TailForecast, TailModel
+from models.forecast.discovery import model_class
+
+ModelLookup = Callable[[str], type[TailModel]]
+
+
+class TrainingRefusedError(ValueError):
+    """The bars are sound, but cannot carry this training: too short, too flat, or too full of holes."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What to forecast: horizons ascending, levels ascending and with 0.999."""
+
+    horizons: tuple[pd.Timedelta, ...]
+    levels: tuple[float, ...]
+
+    @property
+    def embargo(self) -> pd.Timedelta:
+        """The gap between training and test: the largest horizon."""
+        return max(self.horizons)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A model and the pipeline that feeds it, fitted on the decision times ``start`` to ``end``."""
+
+    model: TailModel
+    pipeline: Pipeline
+    start: pd.Timestamp
+    end: pd.Timestamp
+
+
+@dataclass(frozen=True)
+class History:
+    """All bars of one folder, and the features that learn nothing, for the models that will ask for them."""
+
+    market: Market
+    models: tuple[type[TailModel], ...]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        return fingerprint(self.market)
+
+    @cached_property
+    def static_features(self) -> FeatureFrame:
+        """Every feature that some model reads and that learns nothing, over the whole history."""
+        wanted = [m.feature_names() for m in self.models]
+        names = None if None in wanted else {n for w in wanted if w is not None for n in w}
+        chosen = tuple(
+            f
+            for f in all_features()
+            if not f.learns
+            and all(c in self.market for c in f.needs)
+            and (names is None or names & set(f.outputs))
+        )
+        return Pipeline(self.market.interval, chosen).batch(self.market)
+
+    def fit(self, model: type[TailModel], end: pd.Timestamp, task: Task) -> Fit:
+        """Fit a model on what was known at ``end``, and on no more than it trains on.
+
+        Raises ``TrainingRefusedError`` naming the model and the end where the data cannot carry it.
+        """
+        known = self.market.until(end)
+        if len(known.times) == 0:
+            raise TrainingRefusedError(f"no bar closed by {end}; the bars begin at {self.market.times[0]}")
+        start = known.times[0] if model.trains_on is None else max(known.times[0], end - model.trains_on)
+        window = known.since(start)
+        pipeline = Pipeline.fit(window, model.feature_names())
+        # Computed from the first bar, so that the window's first rows are not in warm-up, then cut.
+        features = pipeline.batch(known, reuse=self.static_features.between(None, end)).between(start, None)
+        dataset = Dataset(features, window.close, task.horizons, task.levels)
+        try:
+            fitted = model().fit(dataset)
+        except ValueError as error:
+            raise TrainingRefusedError(
+                f"{model.name} cannot be fitted on {window.times[0]} to {window.times[-1]}: {error}"
+            ) from error
+        return Fit(fitted, pipeline, window.times[0], window.times[-1])
+
+    def forecast(
+        self, model: TailModel, pipeline: Pipeline, start: pd.Timestamp, end: pd.Timestamp
+    ) -> TailForecast:
+        """Forecasts at the decision times in [start, end], each from bars up to it."""
+        market = self.market.until(end).since(start - pipeline.look_back)
+        reuse = self.static_features.between(market.times[0], market.times[-1])
+        return model.predict(pipeline.batch(market, reuse=reuse).between(start, end))
+
+
+def read_history(
+    folder: Path,
+    interval: pd.Timedelta | None,
+    symbols: Sequence[str] | None,
+    models: Iterable[str],
+    task: Task,
+    lookup: ModelLookup = model_class,
+) -> History:
+    """Read a folder of bars for these models.
+
+    Raises ``BarError`` where a bar table is unsound, ``ValueError`` where the folder, a symbol or a model
+    does not exist or a horizon is not a whole number of bars.
+    """
+    classes = tuple(lookup(name) for name in dict.fromkeys(models))
+    market = read_folder(folder, interval, symbols)
+    for horizon in task.horizons:
+        whole_bars(horizon, market.interval)
+    return History(market, classes)
+
+
+def describe_market(market: Market) -> str:
+    """One line: symbols, bars, interval, period."""
+    return (
+        f"{len(market.symbols)} symbols, {len(market.times):,} bars of {format_duration(market.interval)}, "
+        f"{market.times[0]:%Y-%m-%d %H:%M} to {market.times[-1]:%Y-%m-%d %H:%M} UTC"
+    )

@@ -1,0 +1,56 @@
+"""Walk-forward folds: train on the past, leave a gap, test on what follows, move on.
+
+A model may see bars that closed by ``train_end``. Its ``Dataset`` ends there, so a label that reaches further
+is unknown to it (purged). The embargo between ``train_end`` and the first test row is the largest horizon:
+with it, no bar of a training label lies within a horizon of a test row's features.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Bars up to ``train_end`` teach; decision times ``test_start`` to ``test_end``, both included, are
+    tested."""
+
+    train_end: pd.Timestamp
+    test_start: pd.Timestamp
+    test_end: pd.Timestamp
+
+
+def walk_forward(
+    times: pd.DatetimeIndex,
+    start: pd.Timestamp,
+    end: pd.Timestamp,
+    refit_every: pd.Timedelta,
+    embargo: pd.Timedelta,
+) -> tuple[Fold, ...]:
+    """Cover the decision times in [start, end] with folds of ``refit_every``, each trained up to ``embargo``
+    before.
+
+    Raises ``ValueError`` where no decision time lies in [start, end], or nothing lies before the first
+    training end.
+    """
+    tested = times[(times >= start) & (times <= end)]
+    if tested.empty:
+        raise ValueError(
+            f"no decision time lies between {start} and {end}; the bars have {times[0]} to {times[-1]}"
+        )
+    folds = []
+    first = tested[0]
+    while first <= tested[-1]:
+        inside = tested[(tested >= first) & (tested < first + refit_every)]
+        if inside.empty:  # a refit more often than there are bars: the next bar starts the next fold
+            first = tested[tested >= first][0]
+            continue
+        folds.append(Fold(first - embargo, inside[0], inside[-1]))
+        first = first + refit_every
+    if folds[0].train_end < times[0]:
+        raise ValueError(
+            f"nothing lies before {folds[0].train_end} to train on; the bars begin at {times[0]}: start later"
+        )
+    return tuple(folds)
