@@ -15,7 +15,7 @@ from models.margin.draft import DAY_S, Draft, Rule
 from models.margin.ladder import ladder
 from models.margin.limits import Limits
 from models.margin.pairing import pairing
-from models.margin.path import step_limits
+from models.margin.path import in_force_at, step_limits
 from models.margin.types import (
     Candidates,
     Decision,
@@ -123,6 +123,5 @@ def _with(served: tuple[Served, ...], newest: Served, step_s: float) -> tuple[Se
         a, b, c, d = (min(x, y) for x, y in zip(first.rates, last.rates, strict=True))
         lowest: Rates = (a, b, c, d)
         kept.append(Served(first.time_s, lowest, first.close, first.var))
-    # The last entry at or before the window's start was in force when it began.
-    start = next((i for i in range(len(kept) - 1, 0, -1) if kept[i].time_s <= newest.time_s - DAY_S), 0)
-    return (*kept[start:], newest)
+    kept.append(newest)
+    return tuple(kept[in_force_at(kept, newest.time_s - DAY_S) :])

@@ -8,8 +8,6 @@ base rate.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from models.margin.draft import Draft, cap_rates, is_worse, known_interval_s, rule, validity_s
 from models.margin.types import Candidate, Inputs, Rates
 
@@ -41,8 +39,7 @@ def ladder(case: Inputs, draft: Draft) -> Draft:
     hold, before = draft.hold, case.state.rung
     if not hold and before is not None and is_worse(rung, before):
         hold = f"the answer stepped down the ladder from {before} to {rung}"
-    draft = replace(
-        draft,
+    draft = draft._replace(
         rung=rung,
         required=required,
         rates=rates,

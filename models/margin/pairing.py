@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from models.margin.draft import Draft, rule
 from models.margin.types import SIDES, Inputs
 
@@ -27,11 +25,10 @@ def pairing(case: Inputs, draft: Draft) -> Draft:
         old = state.served[-1]
         why = f"{what}; the old decision stands until it expires"
         draft = draft.move(pairing, old.rates, [why] * len(old.rates))
-        return replace(
-            draft,
+        return draft._replace(
             rung=state.rung,
             var=old.var,
             model_version=state.model_version,
             valid_until_s=state.valid_until_s,
         )
-    return replace(draft.strike(pairing, (draft.rung,), what), again=True)
+    return draft.strike(pairing, (draft.rung,), what)._replace(again=True)

@@ -7,11 +7,15 @@ up in steps, at once when the market is already beyond what was forecast, and do
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Sequence
+from operator import attrgetter
 
 from models.margin.draft import DAY_S, HOUR_S, Draft, known_interval_s, rule
-from models.margin.types import KINDS, SIDES, VALUES, Inputs, Rates, Served, is_number
+from models.margin.types import SIDES, VALUES, Inputs, Rates, Served, is_number
+
+_begins_s = attrgetter("time_s")
 
 
 @rule(10, "step limits", "path")
@@ -36,11 +40,10 @@ def step_limits(case: Inputs, draft: Draft) -> Draft:
     after, whys = list(draft.rates), [""] * len(VALUES)
     rising = [i for i in range(len(VALUES)) if draft.rates[i] > last.rates[i]]
     if rising:
-        urgent = draft.urgent or breach(case)
         ceilings = _ceilings(case, draft)
-        for i in rising:
-            if draft.rates[i] <= ceilings[i]:
-                continue
+        held = [i for i in rising if draft.rates[i] > ceilings[i]]
+        urgent = held and (draft.urgent or breach(case))
+        for i in held:
             if urgent:
                 whys[i] = f"rises at once: {urgent}"
                 continue
@@ -85,13 +88,17 @@ def _ceilings(case: Inputs, draft: Draft) -> list[float]:
 
 def lowest_since(served: Sequence[Served], time_s: float) -> Rates:
     """The lowest of each rate that was in force at any time from ``time_s`` on; ``served`` is not empty."""
-    a, b, c, d = served[-1].rates
-    for entry in reversed(served):
-        e = entry.rates
-        a, b, c, d = min(a, e[0]), min(b, e[1]), min(c, e[2]), min(d, e[3])
-        if entry.time_s <= time_s:
-            break
+    a, b, c, d = map(min, zip(*(entry.rates for entry in served[in_force_at(served, time_s) :]), strict=True))
     return a, b, c, d
+
+
+def in_force_at(served: Sequence[Served], time_s: float) -> int:
+    """Index of the entry in force at a time: the last that began by then; 0 before the first."""
+    return max(bisect.bisect_right(served, time_s, key=_begins_s) - 1, 0)
+
+
+def _are_horizons(horizons_s: object) -> bool:
+    return isinstance(horizons_s, tuple) and len(horizons_s) == 2 and all(is_number(h) for h in horizons_s)
 
 
 def breach(case: Inputs) -> str:
@@ -104,15 +111,19 @@ def breach(case: Inputs) -> str:
     close = case.market.close
     if not is_number(close) or close <= 0:
         return ""
-    horizons = case.market.horizons_s
+    initial_s, maintenance_s = case.market.horizons_s if _are_horizons(case.market.horizons_s) else (0.0, 0.0)
+    longest_s = {"initial": initial_s, "maintenance": maintenance_s}
+    log_close = math.log(close)
     for entry in reversed(case.state.served):
         age_s = case.now_s - entry.time_s
+        if age_s > max(initial_s, maintenance_s):
+            break
         if entry.close is None or entry.close <= 0 or entry.var is None:
             continue
-        rise = math.log(close / entry.close)
+        rise = log_close - math.log(entry.close)
         for i, (side, kind) in enumerate(VALUES):
             loss = -rise if side == SIDES[0] else rise
-            if loss > entry.var[i] and age_s <= horizons[KINDS.index(kind)]:
+            if loss > entry.var[i] and age_s <= longest_s[kind]:
                 return (
                     f"the {side} loss of {loss:.2%} over the last {age_s:g} s is beyond the {kind} VaR "
                     f"of {entry.var[i]:.2%}"

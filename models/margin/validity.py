@@ -81,7 +81,7 @@ def numbers(case: Inputs, draft: Draft) -> Draft:
         draft = draft.strike(numbers, RUNGS[:-1], "no base rate is known")
     if market.known_symbol is not True:
         draft = draft.strike(numbers, RUNGS[:-1], "the symbol is unknown")
-    return replace(draft, base_rates=base)
+    return draft._replace(base_rates=base)
 
 
 def _fault(candidate: object, rung: str) -> str:
@@ -166,11 +166,11 @@ def feed_age(case: Inputs, draft: Draft) -> Draft:
             mode = "degraded"
         elif past <= limits.dead_after_bars:
             mode = "stale"
-    if MODES.index(mode) < MODES.index(draft.mode):
+    if draft.hold and MODES.index(mode) <= MODES.index(draft.mode):
         mode, why = draft.mode, draft.hold
     if mode == "fresh":
         return draft
-    draft = replace(draft, mode=mode, hold=why).note(feed_age, f"the feed is {mode}: {why}")
+    draft = draft._replace(mode=mode, hold=why).note(feed_age, f"the feed is {mode}: {why}")
     if mode in ("stale", "dead"):
         draft = draft.strike(feed_age, ("champion", "last_good"), f"the feed is {mode}")
     if mode == "dead":

@@ -1,0 +1,54 @@
+"""Rule 16: whole or not at all."""
+
+import pytest
+
+OLD = (0.20, 0.10, 0.13, 0.13)
+CROSSED = (0.30, 0.15, 0.15, 0.16)  # the short's initial lies below its maintenance
+
+
+def test_the_old_decision_stands_as_a_whole_until_it_expires(answer, candidate, served, t0) -> None:
+    crossed = candidate(CROSSED, made_at_s=t0 + 3600)
+    rules = candidate((0.24, 0.12, 0.24, 0.12), "rules", made_at_s=t0 + 3600)
+    state = served(OLD, rung="last_good", model_version="v0")
+    decision = answer(crossed, rules, now_s=t0 + 3600, state=state)
+    assert decision.served_rates == OLD
+    assert (decision.rung, decision.model_version) == ("last_good", "v0")
+    assert decision.valid_until_s == t0 + 7200  # not extended
+    why = [t.why for t in decision.traces if t.rule == 16]
+    assert len(why) == 4
+    assert "champion puts short initial" in why[0]
+
+
+def test_then_the_next_rung_answers_as_a_whole(answer, candidate, served, t0) -> None:
+    now_s = t0 + 7201
+    crossed = candidate(CROSSED, made_at_s=now_s)
+    rules = candidate((0.24, 0.12, 0.24, 0.12), "rules", made_at_s=now_s)
+    decision = answer(crossed, rules, now_s=now_s, state=served(OLD))
+    # The last value does not fall to 0.12: the answer stepped down the ladder.
+    assert (decision.rung, decision.served_rates) == ("rules", (0.24, 0.12, 0.24, 0.13))
+
+
+def test_without_an_old_decision_the_next_rung_answers(answer, candidate) -> None:
+    decision = answer(candidate(CROSSED), candidate(CROSSED, "last_good"), candidate(CROSSED, "rules"))
+    assert decision.rung == "static"
+    assert [t.why.split(" refused")[0] for t in decision.traces if t.rule == 16] == [
+        "champion",
+        "last_good",
+        "rules",
+    ]
+
+
+def test_a_crossed_rules_forecast_does_not_part_the_pair_of_the_model(answer, candidate, served, t0) -> None:
+    # Rule 10 holds nothing below the rules engine's need: 0.18 for maintenance must lift initial too.
+    rules = candidate((0.10, 0.18, 0.10, 0.05), "rules")
+    model = candidate((0.80, 0.40, 0.80, 0.40))
+    decision = answer(model, rules, now_s=t0 + 60, state=served((0.11, 0.10, 0.20, 0.10)))
+    assert decision.rung == "champion"
+    assert decision.served_rates == pytest.approx((0.18, 0.18, 0.25, 0.125), rel=1e-12)
+
+
+def test_what_is_checked_is_the_clamped_whole(answer, candidate, served, t0) -> None:
+    # The requirement is crossed on the short side; the steps of rule 10 leave 0.19 and 0.125, in order.
+    decision = answer(candidate(CROSSED), now_s=t0 + 3600, state=served((0.20, 0.10, 0.20, 0.10)))
+    assert decision.rung == "champion"
+    assert decision.served_rates == pytest.approx((0.25, 0.125, 0.19, 0.125), rel=1e-12)

@@ -1,0 +1,189 @@
+"""Rules 1, 5, 6 and 9: which rungs may answer."""
+
+import math
+
+import pytest
+
+from models.margin.engine import decide
+from models.margin.limits import Limits
+from models.margin.types import Candidates, EngineState, Overrides
+
+GOOD = (0.20, 0.10, 0.20, 0.10)
+
+
+@pytest.mark.parametrize(
+    ("bad", "why"),
+    [
+        ((0.2, math.nan, 0.2, 0.1), "requirement of long maintenance is nan"),
+        ((0.2, 0.1, math.inf, 0.1), "requirement of short initial is inf"),
+        ((0.0, 0.1, 0.2, 0.1), "requirement of long initial is 0.0"),
+        ((0.2, 0.1, 0.2, -0.1), "requirement of short maintenance is -0.1"),
+        ((0.2, 0.1, 0.2, None), "requirement of short maintenance is None"),
+        ((0.2, 0.1, 0.2, True), "requirement of short maintenance is True"),
+        ((0.2, 0.1, 0.2, 10**400), "requirement of short maintenance is 1000"),
+        ((0.2, 0.1, 0.2), "requirement has to be 4 numbers"),
+        ([0.2, 0.1, 0.2, 0.1], "requirement has to be 4 numbers"),
+        (None, "requirement has to be 4 numbers"),
+        ("0.2", "requirement has to be 4 numbers"),
+    ],
+)
+def test_rule_1_a_requirement_that_is_not_four_positive_numbers_goes_to_the_next_rung(
+    answer, candidate, bad, why
+) -> None:
+    decision = answer(candidate(bad), candidate((0.30, 0.15, 0.30, 0.15), "rules"))
+    assert decision.rung == "rules"
+    assert decision.served_rates == (0.30, 0.15, 0.30, 0.15)
+    [trace] = [t for t in decision.traces if t.rule == 1]
+    assert trace.why.startswith(f"champion refused: {why}")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"var": (0.1, 0.1, 0.1, math.nan)},
+        {"var": None},
+        {"made_at_s": math.nan},
+        {"valid_until_s": math.inf},
+        {"made_at_s": 1.7e12},  # milliseconds
+        {"rung": "last_good"},
+    ],
+)
+def test_rule_1_a_candidate_without_var_or_times_in_seconds_is_refused(market, candidate, change) -> None:
+    bad = candidate(GOOD, **change)
+    decision, _ = decide(
+        Candidates(champion=bad), market(), Limits(), Overrides(), EngineState(), market().last_close_s
+    )
+    assert decision.rung == "static"
+    assert decision.traces[0].rule == 1
+
+
+def test_rule_1_an_unknown_symbol_is_served_the_cap(answer, market, candidate) -> None:
+    decision = answer(candidate(GOOD), seen=market(known_symbol=False))
+    assert decision.rung == "cap"
+    assert decision.served_rates == (1.0, 0.5, 1.0, 0.5)
+    assert decision.multipliers == (10.0, 10.0, 10.0, 10.0)
+
+
+@pytest.mark.parametrize(
+    "base",
+    [
+        (math.nan, 0.05, 0.1, 0.05),
+        (0.1, 0.0, 0.1, 0.05),
+        (0.05, 0.10, 0.1, 0.05),
+        (1.1, 0.05, 0.1, 0.05),
+        (0.1, 0.05),
+        None,
+    ],
+)
+def test_rule_1_bad_base_rates_fall_back_to_the_last_usable_ones_and_without_any_to_the_cap(
+    answer, market, candidate, served, base
+) -> None:
+    first = answer(candidate(GOOD), seen=market(base_rates=base))
+    assert first.rung == "cap"
+    assert first.served_rates == (1.0, 1.0, 1.0, 1.0)
+    assert first.multipliers == (10.0, 10.0, 10.0, 10.0)
+    later = answer(candidate(GOOD), seen=market(base_rates=base), state=served(GOOD))
+    assert later.rung == "champion"
+    assert later.base_rates == (0.10, 0.05, 0.10, 0.05)
+    assert later.served_rates == GOOD
+
+
+def test_rule_1_an_invented_base_is_not_remembered(market) -> None:
+    seen = market(base_rates=None)
+    _, state = decide(Candidates(), seen, Limits(), Overrides(), EngineState(), seen.last_close_s)
+    assert state.base_rates is None
+
+
+@pytest.mark.parametrize(("age_s", "rung"), [(7200.0, "champion"), (7201.0, "static")])
+def test_rule_5_a_forecast_expires_after_two_bars(answer, candidate, t0, age_s, rung) -> None:
+    # The bars go on, the forecast does not.
+    assert answer(candidate(GOOD), now_s=t0 + age_s).rung == rung
+
+
+@pytest.mark.parametrize(("age_s", "rung"), [(900.0, "champion"), (901.0, "static")])
+def test_rule_5_or_after_fifteen_minutes_if_that_is_longer(
+    answer, market, candidate, t0, age_s, rung
+) -> None:
+    assert answer(candidate(GOOD), now_s=t0 + age_s, seen=market(t0 + age_s, interval_s=60.0)).rung == rung
+
+
+def test_rule_5_its_own_expiry_counts_if_earlier_and_not_if_later(answer, candidate, t0) -> None:
+    early = candidate(GOOD, valid_until_s=t0 + 60)
+    assert answer(early, now_s=t0 + 60).rung == "champion"
+    assert answer(early, now_s=t0 + 61).rung == "static"
+    assert answer(candidate(GOOD, valid_until_s=t0 + 1e6), now_s=t0 + 7201).rung == "static"
+
+
+def test_rule_5_a_clock_behind_the_bars_makes_no_forecast_younger(answer, market, candidate, t0) -> None:
+    assert answer(candidate(GOOD), now_s=t0, seen=market(t0 + 7201)).rung == "static"
+
+
+def test_rule_5_a_forecast_from_the_future_is_refused(answer, candidate, t0) -> None:
+    assert answer(candidate(GOOD, made_at_s=t0 + 7201), now_s=t0).rung == "static"
+
+
+@pytest.mark.parametrize(
+    ("age_bars", "mode", "rung"),
+    [
+        (0.0, "fresh", "champion"),
+        (1.0, "fresh", "champion"),
+        (1.1, "fresh", "champion"),  # the next bar is on its way
+        (1.11, "degraded", "champion"),
+        (2.1, "degraded", "champion"),
+        (2.11, "stale", "rules"),
+        (6.1, "stale", "rules"),
+        (6.11, "dead", "static"),
+        (1e6, "dead", "static"),
+    ],
+)
+def test_rule_6_the_age_of_the_newest_bar_sets_mode_and_rung(
+    answer, market, candidate, t0, age_bars, mode, rung
+) -> None:
+    # The forecasts are recent, so that rule 6 alone decides. Ages are whole seconds, exact in floating point.
+    now_s = t0 + round(age_bars * 3600)
+    rules = candidate(GOOD, "rules", made_at_s=now_s)
+    decision = answer(candidate(GOOD, made_at_s=now_s), rules, now_s=now_s, seen=market(t0))
+    assert (decision.mode, decision.rung) == (mode, rung)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"last_close_s": None},
+        {"last_close_s": math.nan},
+        {"last_close_s": 1.7e12},
+        {"interval_s": 0.0},
+        {"interval_s": math.nan},
+        {"interval_s": None},
+        {"interval_s": 1e9},
+    ],
+)
+def test_rule_6_a_feed_that_cannot_be_dated_is_dead(answer, market, candidate, change) -> None:
+    decision = answer(candidate(GOOD), candidate(GOOD, "rules"), seen=market(**change))
+    assert (decision.mode, decision.rung) == ("dead", "static")
+
+
+@pytest.mark.parametrize("mode_at", [("degraded", 1.5), ("stale", 4.0), ("dead", 10.0)])
+def test_rule_6_nothing_falls_unless_the_feed_is_fresh(
+    answer, market, candidate, served, t0, mode_at
+) -> None:
+    mode, bars = mode_at
+    now_s = t0 + bars * 3600
+    high = (0.9, 0.5, 0.9, 0.5)
+    low = candidate((0.1, 0.05, 0.1, 0.05), made_at_s=now_s)
+    decision = answer(low, now_s=now_s, seen=market(t0), state=served(high, now_s - 1800))
+    assert (decision.mode, decision.served_rates) == (mode, high)
+
+
+@pytest.mark.parametrize(
+    ("bars", "rung"),
+    [(500, "champion"), (499, "rules"), (250, "rules"), (249, "static"), (0, "static"), (None, "static")],
+)
+def test_rule_9_warm_up_is_for_the_rules_rung_then_static(answer, market, candidate, bars, rung) -> None:
+    assert answer(candidate(GOOD), candidate(GOOD, "rules"), seen=market(bars=bars)).rung == rung
+
+
+def test_a_silent_feed_keeps_its_rules_forecast_until_it_is_dead(answer, market, candidate, t0) -> None:
+    rules = candidate(GOOD, "rules", valid_until_s=t0 + 1e6)
+    for bars, rung in ((5.9, "rules"), (6.0, "rules"), (6.2, "static")):
+        assert answer(rules, now_s=t0 + bars * 3600, seen=market(t0)).rung == rung
