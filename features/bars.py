@@ -164,6 +164,20 @@ _VALUE_RULES = [
 ]
 
 
+def check_open_time(bars: pd.DataFrame, where: str) -> None:
+    """Raise ``BarError`` unless the table has a column ``open_time`` of times with a time zone."""
+    if "open_time" not in bars.columns:
+        raise BarError(
+            where, "column open_time is missing", f"a bar table has at least {list(REQUIRED_COLUMNS)}"
+        )
+    if not isinstance(bars["open_time"].dtype, pd.DatetimeTZDtype):
+        raise BarError(
+            where,
+            f"open_time has no time zone (it is {bars['open_time'].dtype})",
+            "give UTC times: bars['open_time'].dt.tz_localize('UTC')",
+        )
+
+
 def check_bars(bars: pd.DataFrame, interval: pd.Timedelta, where: str) -> pd.DataFrame:
     """Return the table in canonical form (column order, UTC nanoseconds, float64), or raise ``BarError``.
 
@@ -175,6 +189,7 @@ def check_bars(bars: pd.DataFrame, interval: pd.Timedelta, where: str) -> pd.Dat
 
     A missing bar is a missing row. NaN and infinity are refused, nothing is filled, sorted or dropped.
     """
+    check_open_time(bars, where)
     missing = [c for c in REQUIRED_COLUMNS if c not in bars.columns]
     if missing:
         raise BarError(
@@ -185,12 +200,6 @@ def check_bars(bars: pd.DataFrame, interval: pd.Timedelta, where: str) -> pd.Dat
         raise BarError(where, f"columns {unknown} are unknown", f"a bar table has only {list(BAR_COLUMNS)}")
     if bars.empty:
         raise BarError(where, "the table has no rows", "give at least one bar")
-    if not isinstance(bars["open_time"].dtype, pd.DatetimeTZDtype):
-        raise BarError(
-            where,
-            f"open_time has no time zone (it is {bars['open_time'].dtype})",
-            "give UTC times: bars['open_time'].dt.tz_localize('UTC')",
-        )
     table = bars[[c for c in BAR_COLUMNS if c in bars.columns]].reset_index(drop=True)
     table["open_time"] = table["open_time"].dt.tz_convert("UTC").dt.as_unit("ns")
     for column in table.columns[1:]:

@@ -157,6 +157,10 @@ class Pipeline:
     def batch(self, market: Market, reuse: FeatureFrame | None = None) -> FeatureFrame:
         """Every row of the market. ``reuse``, computed on this same market, spares what does not learn."""
         self._check(market)
+        if reuse is not None and not (reuse.times.equals(market.times) and reuse.symbols == market.symbols):
+            raise ValueError(
+                "reuse covers other times or symbols than this market; compute it on this market"
+            )
         values = np.empty((len(market.times), len(market.symbols), len(self.names)))
         column = 0
         for f in self.chosen:

@@ -81,13 +81,17 @@ def summary_table(market: Market, title: str) -> Table:
             f"{row['bars']:,}",
             f"{row['missing']:,}",
             hole,
-            f"{row['volatility']:.0%}",
-            f"{np.expm1(row['worst']):+.1%}",
-            f"{np.expm1(row['best']):+.1%}",
+            _share(row["volatility"], ".0%"),
+            _share(np.expm1(row["worst"]), "+.1%"),
+            _share(np.expm1(row["best"]), "+.1%"),
             _amount(row["turnover"]),
             "yes" if row["flow"] else "no",
         )
     return table
+
+
+def _share(value: float, form: str) -> str:
+    return "-" if np.isnan(value) else format(value, form)
 
 
 def _amount(value: float) -> str:

@@ -18,6 +18,7 @@ import pandas as pd
 
 from features.bars import BAR_COLUMNS, BarError, check_bars
 from features.sources.merge import merge_bars
+from features.sources.steps import common_interval
 
 COLUMNS = (
     *("open_time", "open", "high", "low", "close", "volume", "close_time"),
@@ -70,20 +71,7 @@ def read_klines(
     if not paths:
         raise ValueError("no archive files given; give at least one")
     raw = {str(path): _read_archive(Path(path)) for path in paths}
-    steps = {w: t["open_time"].diff().abs() for w, t in raw.items()}
-    smallest = {w: s[s > pd.Timedelta(0)].min() for w, s in steps.items()}
-    known = {w: s for w, s in smallest.items() if not pd.isna(s)}
-    if interval is None:
-        if not known:
-            raise BarError(str(paths[0]), "one bar does not tell the bar interval", "give the interval")
-        interval = min(known.values())
-    for where, step in known.items():
-        if step != interval:
-            raise BarError(
-                where,
-                f"the smallest step between bars is {step}, not {interval}",
-                "give files of one interval, and that interval",
-            )
+    interval = common_interval(raw, interval)
     return merge_bars({w: check_bars(t, interval, w) for w, t in raw.items()}), interval
 
 

@@ -10,9 +10,10 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 
-from features.bars import BarError, Market, check_bars
+from features.bars import BarError, Market, check_bars, check_open_time
 from features.durations import format_duration
 from features.sources.merge import merge_bars
+from features.sources.steps import common_interval
 
 #: Symbols are put in the order of their turnover over the first days that the files have in common. Later
 #: days are not looked at, so that a backtest's leader was the leader as one could know it then.
@@ -43,9 +44,9 @@ def read_folder(
     if absent:
         raise ValueError(f"{folder} has no files for {absent}; it has {list(paths)}")
     chosen = {s: paths[s] for s in (symbols or paths)}
-    raw = {s: _read_table(path) for s, path in chosen.items()}
-    interval = _interval(raw, chosen, interval)
-    bars = {s: check_bars(table, interval, str(chosen[s])) for s, table in raw.items()}
+    raw = {str(path): _read_table(path) for path in chosen.values()}
+    interval = common_interval(raw, interval)
+    bars = {s: check_bars(raw[str(path)], interval, str(path)) for s, path in chosen.items()}
     order = symbols or by_turnover(bars)
     return Market.from_bars({s: bars[s] for s in order}, interval)
 
@@ -74,7 +75,7 @@ def add_bars(bars: pd.DataFrame, interval: pd.Timedelta, path: Path) -> pd.DataF
     if not path.exists():
         return bars
     held = _read_table(path)
-    step = _interval({path.stem: held}, {path.stem: path}, None if len(held) > 1 else interval)
+    step = common_interval({str(path): held}, None if len(held) > 1 else interval)
     if step != interval:
         raise BarError(
             str(path),
@@ -99,36 +100,13 @@ def by_turnover(bars: Mapping[str, pd.DataFrame]) -> list[str]:
 
 
 def _read_table(path: Path) -> pd.DataFrame:
+    """An unchecked table that has open times with a time zone, at least."""
     try:
-        return pd.read_parquet(path)
+        table = pd.read_parquet(path)
     except (OSError, pa.ArrowInvalid) as error:
         reason = str(error).splitlines()[0]
         raise BarError(
             str(path), f"the file cannot be read as parquet ({reason})", "write it again from its source"
         ) from error
-
-
-def _interval(
-    tables: Mapping[str, pd.DataFrame], paths: Mapping[str, Path], given: pd.Timedelta | None
-) -> pd.Timedelta:
-    """The smallest step of each table, which must be the same in all and equal to what was given."""
-    for symbol, table in tables.items():
-        if "open_time" not in table or not isinstance(table["open_time"].dtype, pd.DatetimeTZDtype):
-            # check_bars says what is wrong with it; it needs no true interval for that.
-            check_bars(table, given or pd.Timedelta(hours=1), str(paths[symbol]))
-    steps = {s: t["open_time"].diff().abs() for s, t in tables.items()}
-    smallest = {s: d[d > pd.Timedelta(0)].min() for s, d in steps.items()}
-    found = {s: step for s, step in smallest.items() if not pd.isna(step)}
-    if given is None and not found:
-        raise BarError(
-            str(next(iter(paths.values()))), "one bar does not tell the bar interval", "give the interval"
-        )
-    expected = given or min(found.values())
-    for symbol, step in found.items():
-        if step != expected:
-            raise BarError(
-                str(paths[symbol]),
-                f"the smallest step between bars is {format_duration(step)}, not {format_duration(expected)}",
-                "keep bars of one interval in a folder, and give that interval",
-            )
-    return expected
+    check_open_time(table, str(path))
+    return table
