@@ -1,0 +1,179 @@
+"""The champion in use: fetched from the registry by a thread of its own, never on the way of a decision.
+
+Whatever goes wrong (no registry, no champion, a broken artifact, a library that fails to load) leaves the
+model that is in use, and is told in the status. Without any, the rules rung answers.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+
+from features.bars import Market
+from features.durations import window_bars
+from features.pipeline import FeatureFrame
+from models.artifact import Artifact, read_artifact
+from serving.outlook import Forecast
+
+logger = logging.getLogger(__name__)
+
+_REGIME = "regime_"
+
+
+class VersionLike(Protocol):
+    """A registered version, as far as the server looks at it."""
+
+    @property
+    def number(self) -> int: ...
+
+    @property
+    def fingerprint(self) -> str: ...
+
+
+class RegistryLike(Protocol):
+    """Where the champion is named and kept; ``models.registry.Registry`` is one."""
+
+    def champion(self) -> Any: ...
+
+    def fetch(self, version: Any, cache: Path) -> Path: ...
+
+
+@dataclass(frozen=True)
+class Champion:
+    """A loaded model and its name in answers."""
+
+    version: str
+    artifact: Artifact
+
+    @property
+    def look_back_bars(self) -> int:
+        """The bars that its features look back, at the interval that it was trained on."""
+        return window_bars(self.artifact.pipeline.look_back, self.artifact.pipeline.interval)
+
+    def look(self, market: Market) -> tuple[dict[str, Forecast], dict[str, dict[str, float]]]:
+        """Forecasts and regime probabilities by symbol at the market's last close; a contract whose inputs
+        are missing is left out. Raises whatever the model raises."""
+        trained = [s for s in self.artifact.info.symbols if s in market.symbols]
+        # The leader it was trained with leads; contracts that it never saw follow.
+        order = trained + [s for s in market.symbols if s not in trained]
+        frame = self.artifact.pipeline.online(market.select(order))
+        found = self.artifact.model.predict(frame)
+        horizons = tuple(h.total_seconds() for h in found.horizons)
+        rows = enumerate(found.rows.get_level_values("symbol"))
+        forecasts = {
+            str(s): Forecast(horizons, tuple(found.levels), found.var[i], found.es[i]) for i, s in rows
+        }
+        return forecasts, _regimes(frame)
+
+
+def _regimes(frame: FeatureFrame) -> dict[str, dict[str, float]]:
+    names = [n for n in frame.names if n.startswith(_REGIME)]
+    found = {}
+    for i, symbol in enumerate(frame.symbols):
+        values = {n.removeprefix(_REGIME): float(frame[n][-1, i]) for n in names}
+        if values and all(np.isfinite(v) for v in values.values()):
+            found[symbol] = values
+    return found
+
+
+class ChampionWatch:
+    """Keeps ``current`` at the registry's champion. One writer (its thread), any number of readers."""
+
+    def __init__(
+        self,
+        registry: Callable[[], RegistryLike],
+        cache: Path,
+        interval: pd.Timedelta,
+        *,
+        poll_s: float,
+        on_change: Callable[[], None] = lambda: None,
+        load: Callable[[Path], Artifact] = read_artifact,
+    ) -> None:
+        self._registry, self._cache, self._interval = registry, cache, interval
+        self._poll_s, self._on_change, self._load = poll_s, on_change, load
+        self._opened: RegistryLike | None = None
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.current: Champion | None = None
+        self.error: str | None = None
+        #: Set once the registry was asked for the first time, whatever came of it.
+        self.asked = threading.Event()
+
+    def start(self) -> None:
+        self._thread = threading.Thread(target=self._run, name="champion", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(timeout=5)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            self.poll()
+            self._stop.wait(self._poll_s)
+
+    def poll(self) -> None:
+        """Look at the registry once. Raises nothing."""
+        before = self.current
+        try:
+            self._look()
+        except Exception as error:  # libraries raise what they like; the model in use stays
+            self._tell(f"{type(error).__name__}: {error}")
+        finally:
+            self.asked.set()
+        if self.current is not before:
+            self._on_change()
+
+    def _look(self) -> None:
+        if self._opened is None:
+            self._opened = self._registry()
+        version = self._opened.champion()
+        if version is None:
+            # Withdrawn on purpose, or never there.
+            self.current, self.error = None, None
+            return
+        used = self.current
+        if used is None or (used.version, used.artifact.info.fingerprint) != (
+            str(version.number),
+            version.fingerprint,
+        ):
+            self.current = self._fetched(version)
+        self.error = None
+
+    def _fetched(self, version: VersionLike) -> Champion:
+        assert self._opened is not None
+        artifact = self._load(self._opened.fetch(version, self._cache))
+        if artifact.pipeline.interval != self._interval:
+            raise ValueError(
+                f"the champion was trained on {artifact.pipeline.interval} bars and the feed has "
+                f"{self._interval} bars; set [serving] interval_s, or train on bars of the feed's interval"
+            )
+        logger.info("champion is version %s (%s)", version.number, artifact.info.model)
+        return Champion(str(version.number), artifact)
+
+    def _tell(self, error: str) -> None:
+        if error != self.error:
+            logger.warning("the champion cannot be read, %s stays in use: %s", self._in_use(), error)
+        self.error = error
+
+    def _in_use(self) -> str:
+        return "the rules rung" if self.current is None else f"version {self.current.version}"
+
+    def status(self) -> Mapping[str, str | None]:
+        """The version in use, its model and artifact, and what went wrong when the registry was asked
+        last."""
+        used = self.current
+        return {
+            "version": None if used is None else used.version,
+            "model": None if used is None else used.artifact.info.model,
+            "fingerprint": None if used is None else used.artifact.info.fingerprint,
+            "error": self.error,
+        }

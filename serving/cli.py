@@ -1,0 +1,97 @@
+"""The command line of this room: ``serve`` and ``replay``.
+
+Exit codes: 0 done (or stopped by Ctrl-C), 2 bad arguments, settings, bars or store (one line on stderr), 3
+the server that a replay feeds refused bars or went away.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import click
+import pandas as pd
+import typer
+from rich.console import Console
+
+from features.bars import BarError
+from features.durations import parse_duration
+from models.settings import SettingsError
+from serving.replay import ReplayError, parse_speed, replay
+from serving.serve import serve
+from serving.store.bars import ContradictionError
+from serving.store.engine import StoreError
+
+app = typer.Typer(
+    help="Serve margin multipliers, or feed recorded bars.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def parse_time(text: str) -> pd.Timestamp:
+    """A time in ISO 8601; without a zone it is UTC. Raises ``ValueError``."""
+    try:
+        time = pd.Timestamp(text)
+    except ValueError as error:
+        raise ValueError(f"time {text!r} is not understood; write 2025-09-01 or 2025-09-01T12:00Z") from error
+    return time.tz_localize("UTC") if time.tzinfo is None else time.tz_convert("UTC")
+
+
+@app.command("serve")
+def serve_command(
+    host: Annotated[str | None, typer.Option(help="IP address to bind")] = None,
+    port: Annotated[int | None, typer.Option(help="port to bind")] = None,
+    database: Annotated[
+        str | None, typer.Option(help="SQLAlchemy URL; default sqlite:///foremargin.db")
+    ] = None,
+    clock: Annotated[
+        str | None, typer.Option(help="wall: the time of day; bars: the close of the newest bar, for replays")
+    ] = None,
+    interval: Annotated[str | None, typer.Option(help="bar length; default: the history's, else 1h")] = None,
+    history: Annotated[
+        Path | None, typer.Option(help="folder of bars to load first; no decisions are made on them")
+    ] = None,
+    until: Annotated[str | None, typer.Option(help="load bars that closed by this time only")] = None,
+) -> None:
+    """Serve in the foreground; every other setting is in [serving] of foremargin.toml."""
+    given: dict[str, Any] = {"host": host, "port": port, "database": database, "clock": clock}
+    given["interval_s"] = None if interval is None else int(parse_duration(interval).total_seconds())
+    chosen = {name: value for name, value in given.items() if value is not None}
+    serve(chosen, history, None if until is None else parse_time(until))
+
+
+@app.command("replay")
+def replay_command(
+    folder: Annotated[Path, typer.Argument(help="folder of SYMBOL.parquet files")],
+    start: Annotated[str, typer.Option("--from", help="feed bars that close after this time")],
+    to: Annotated[str | None, typer.Option("--to", help="the last close; default: all")] = None,
+    speed: Annotated[str, typer.Option(help="3600x: an hour a second; max: as fast as it goes")] = "max",
+    url: Annotated[str, typer.Option(help="the server")] = "http://127.0.0.1:3000",
+    token: Annotated[str | None, typer.Option(envvar="FOREMARGIN_TOKEN", help="ingest token")] = None,
+) -> None:
+    """Feed recorded bars into a running server and print its multipliers."""
+    end = None if to is None else parse_time(to)
+    replay(folder, url, parse_time(start), end, parse_speed(speed), token, Console())
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one verb; see the module for exit codes."""
+    try:
+        app(args=argv, prog_name="python -m serving", standalone_mode=False)
+    except click.exceptions.Exit as done:
+        return int(done.exit_code)
+    except click.ClickException as error:
+        error.show()
+        return 2
+    except ReplayError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 3
+    except (BarError, ContradictionError, SettingsError, StoreError, ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except (KeyboardInterrupt, click.Abort):
+        return 0
+    return 0

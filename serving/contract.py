@@ -1,0 +1,135 @@
+"""One contract as the loop holds it: the engine's state, and what must survive a restart beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from models.margin.types import Candidate, EngineState, Rates
+from serving.outlook import Forecast, Seen
+from serving.rules_rung import WeeklyTail
+from serving.store.decisions import StoredContract
+
+
+@dataclass(frozen=True)
+class MonthlyRates:
+    """Base rates and long-run VaR of a month (see ``models.margin.base_rate``), and the settings they came
+    from."""
+
+    month_s: int
+    settings: str
+    base: Rates
+    long_run_var: Rates
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "month_s": self.month_s,
+            "settings": self.settings,
+            "base": list(self.base),
+            "long_run_var": list(self.long_run_var),
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> MonthlyRates:
+        return cls(
+            content["month_s"],
+            content["settings"],
+            _rates(content["base"]),
+            _rates(content["long_run_var"]),
+        )
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What is remembered beside the engine's state.
+
+    Attributes:
+        last_good: the newest champion forecast that answered, for the second rung.
+        tail: the rules rung's residual tail of the week.
+        rates: base rates of the month.
+        champion: the version of the champion at the last decision, empty for none.
+    """
+
+    last_good: Seen | None = None
+    tail: WeeklyTail | None = None
+    rates: MonthlyRates | None = None
+    champion: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "last_good": None if self.last_good is None else _seen_to_json(self.last_good),
+            "tail": None if self.tail is None else self.tail.to_json(),
+            "rates": None if self.rates is None else self.rates.to_json(),
+            "champion": self.champion,
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Memory:
+        good, tail, rates = content["last_good"], content["tail"], content["rates"]
+        return cls(
+            None if good is None else _seen_from_json(good),
+            None if tail is None else WeeklyTail.from_json(tail),
+            None if rates is None else MonthlyRates.from_json(rates),
+            content["champion"],
+        )
+
+
+@dataclass(frozen=True)
+class Contract:
+    """``seq`` is the number of the newest decision, 0 before the first; ``decided_close_s`` the newest bar's
+    close that was decided on."""
+
+    symbol: str
+    seq: int = 0
+    decided_close_s: int | None = None
+    state: EngineState = field(default_factory=EngineState)
+    memory: Memory = field(default_factory=Memory)
+
+    @classmethod
+    def stored(cls, row: StoredContract) -> Contract:
+        """As the store has it. Raises ``models.margin.types.StateError`` or ``KeyError`` where it cannot be
+        read."""
+        return cls(
+            row.symbol,
+            row.seq,
+            row.decided_close,
+            EngineState() if row.state is None else EngineState.from_json(row.state),
+            Memory() if row.memory is None else Memory.from_json(row.memory),
+        )
+
+
+def as_last_good(champion: Seen) -> Seen:
+    """The champion's forecast as the second rung's candidate."""
+    return Seen(replace(champion.candidate, rung="last_good"), champion.forecast)
+
+
+def _seen_to_json(seen: Seen) -> dict[str, Any]:
+    c = seen.candidate
+    return {
+        "requirement": list(c.requirement),
+        "var": list(c.var),
+        "made_at_s": c.made_at_s,
+        "valid_until_s": c.valid_until_s,
+        "model_version": c.model_version,
+        "forecast": seen.forecast.to_json(),
+    }
+
+
+def _seen_from_json(content: Mapping[str, Any]) -> Seen:
+    return Seen(
+        Candidate(
+            "last_good",
+            _rates(content["requirement"]),
+            _rates(content["var"]),
+            content["made_at_s"],
+            content["valid_until_s"],
+            content["model_version"],
+        ),
+        Forecast.from_json(content["forecast"]),
+    )
+
+
+def _rates(values: list[float]) -> Rates:
+    a, b, c, d = values
+    return a, b, c, d

@@ -1,0 +1,297 @@
+"""From a closed bar to a decision: what each rung foresees, then the safety engine. Reads no clock, stores
+nothing.
+
+Whatever a model does (raises, answers NaN, leaves a contract out) makes that candidate absent and is counted;
+the ladder of ``models.margin`` does the rest.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from features.durations import format_duration, whole_bars
+from models.margin import engine, fhs
+from models.margin.base_rate import base_rates, rate_pair
+from models.margin.requirement import RequirementError
+from models.margin.types import Candidates, Decision, MarketState, Overrides, Rates
+from models.settings import MarginSettings, SettingsError
+from serving.board import Answer, answers
+from serving.champion import Champion
+from serving.contract import Contract, MonthlyRates, as_last_good
+from serving.outlook import Forecast, Needs, Outlook, Seen
+from serving.rules_rung import VERSION, WeeklyTail, rules_forecast, week_of, weekly_tail
+from serving.store.decisions import NewDecision
+from serving.window import MarketWindow
+
+logger = logging.getLogger(__name__)
+
+#: ``(symbol, until_close_s)`` to all close times (s) and prices of the contract that the store has.
+ReadCloses = Callable[[str, int], tuple[NDArray[np.int64], NDArray[np.float64]]]
+
+
+@dataclass(frozen=True)
+class Decided:
+    """A decision, as it goes into the store, what it leaves of the contract, and the answers it publishes."""
+
+    stored: NewDecision
+    contract: Contract
+    decision: Decision
+    answers: list[Answer]
+
+
+class Decider:
+    """Decides contracts on a window of bars. ``failures`` counts what kept a rung from answering,
+    ``last_failure`` says it in words."""
+
+    def __init__(
+        self, interval_s: int, margin: MarginSettings, window: MarketWindow, read_closes: ReadCloses
+    ) -> None:
+        self.needs = Needs.of(margin)
+        self.interval_s, self.window = interval_s, window
+        self._margin, self._read_closes = margin, read_closes
+        self.failures: Counter[str] = Counter()
+        self.last_failure: str | None = None
+        refuse_horizons_off_the_grid(interval_s, margin)
+
+    def look(
+        self, contracts: Sequence[Contract], until_s: int, champion: Champion | None
+    ) -> tuple[dict[str, Outlook], dict[str, Contract]]:
+        """What is foreseen of each contract at the close ``until_s``, and the contracts with what was learned
+        on the
+        way (weekly tail, monthly rates)."""
+        forecasts, regimes = self._ask(champion, until_s)
+        version = "" if champion is None else champion.version
+        outlooks, learned = {}, {}
+        for contract in contracts:
+            symbol = contract.symbol
+            tail, rules = self._rules(contract, until_s)
+            model = self._seen((forecasts or {}).get(symbol), symbol, until_s, version)
+            if forecasts is not None and symbol not in forecasts:
+                self.failures["the model left a contract out"] += 1
+            outlooks[symbol] = Outlook(model, rules, regimes.get(symbol, {}))
+            rates = self._monthly_rates(contract, until_s)
+            learned[symbol] = replace(contract, memory=replace(contract.memory, tail=tail, rates=rates))
+        return outlooks, learned
+
+    def decide(
+        self,
+        contract: Contract,
+        outlook: Outlook,
+        *,
+        trigger: str,
+        until_s: int | None,
+        now_s: float,
+        champion: str,
+    ) -> Decided:
+        """Decide one contract on what is known at the close ``until_s`` (None: no bar of any contract
+        yet)."""
+        symbol, memory = contract.symbol, contract.memory
+        newest = None if until_s is None else self.window.newest_close(symbol, until_s)
+        base, long_run_var = (
+            (self._default(symbol), (0.0, 0.0, 0.0, 0.0))
+            if memory.rates is None
+            else (memory.rates.base, memory.rates.long_run_var)
+        )
+        market = MarketState(
+            known_symbol=True,
+            interval_s=float(self.interval_s),
+            last_close_s=None if newest is None else float(newest[0]),
+            bars=(0 if until_s is None else int(np.isfinite(self.window.closes(symbol, until_s)).sum())),
+            close=None if newest is None else newest[1],
+            base_rates=base,
+            long_run_var=long_run_var,
+            horizons_s=(self.needs.initial.horizon_s, self.needs.maintenance.horizon_s),
+        )
+        good = memory.last_good
+        candidates = Candidates(
+            None if outlook.champion is None else outlook.champion.candidate,
+            None if good is None else good.candidate,
+            None if outlook.rules is None else outlook.rules.candidate,
+        )
+        decision, state = engine.decide(
+            candidates, market, self.needs.limits, Overrides(), contract.state, now_s
+        )
+        behind = {"champion": outlook.champion, "last_good": good, "rules": outlook.rules}.get(decision.rung)
+        if decision.rung == "champion" and outlook.champion is not None:
+            good = as_last_good(outlook.champion)
+        after = replace(
+            contract,
+            seq=contract.seq + 1,
+            decided_close_s=(
+                int(decision.bar_close_s)
+                if trigger in ("bar", "start") and decision.bar_close_s is not None
+                else contract.decided_close_s
+            ),
+            state=state,
+            memory=replace(memory, last_good=good, champion=champion),
+        )
+        forecast = None if behind is None else behind.forecast
+        shown = answers(symbol, decision, forecast, outlook.regime)
+        return Decided(
+            _row(trigger, decision, after, forecast, outlook.regime, shown), after, decision, shown
+        )
+
+    def _ask(
+        self, champion: Champion | None, until_s: int
+    ) -> tuple[Mapping[str, Forecast] | None, Mapping[str, Mapping[str, float]]]:
+        """Forecasts (None where there is no model, or none that answers) and regimes by symbol."""
+        if champion is None:
+            return None, {}
+        try:
+            return champion.look(self.window.market(until_s, champion.look_back_bars))
+        except Exception as error:  # a model is somebody else's code: it may raise anything
+            self._fail(
+                "the model raised", f"model version {champion.version}: {type(error).__name__}: {error}"
+            )
+            return None, {}
+
+    def _seen(self, forecast: Forecast | None, symbol: str, made_at_s: int, version: str) -> Seen | None:
+        if forecast is None:
+            return None
+        if not forecast.finite:
+            self._fail(
+                "the model answered NaN", f"model version {version}: {symbol}: VaR or ES is not finite"
+            )
+            return None
+        try:
+            return Seen(
+                self.needs.candidate("champion", forecast, float(made_at_s), float(self.interval_s), version),
+                forecast,
+            )
+        except RequirementError as error:
+            self._fail("the model lacks a horizon or level", f"model version {version}: {error}")
+            return None
+
+    def _rules(self, contract: Contract, until_s: int) -> tuple[WeeklyTail | None, Seen | None]:
+        newest = self.window.newest_close(contract.symbol, until_s)
+        if newest is None:
+            return None, None
+        close_s = newest[0]
+        closes = self.window.closes(contract.symbol, close_s)
+        tail = contract.memory.tail
+        try:
+            if tail is None or not tail.fits(week_of(close_s), self.needs):
+                tail = weekly_tail(closes, close_s, self.interval_s, self.needs)
+            forecast = rules_forecast(tail, closes, self.interval_s)
+        except fhs.TooShortError:
+            return None, None  # rule 9 of the engine says so in the trace
+        except ValueError as error:
+            self._fail("the rules rung cannot forecast", f"{contract.symbol}: {error}")
+            return None, None
+        if forecast is None:
+            return tail, None
+        interval_s = float(self.interval_s)
+        return tail, Seen(
+            self.needs.candidate("rules", forecast, float(close_s), interval_s, VERSION), forecast
+        )
+
+    def _monthly_rates(self, contract: Contract, until_s: int) -> MonthlyRates:
+        month_s = _month_of(until_s)
+        given, default = self._given(contract.symbol), self._default(contract.symbol)
+        settings = json.dumps([given, default, str(self.needs.initial), str(self.needs.maintenance)])
+        known = contract.memory.rates
+        if known is not None and (known.month_s, known.settings) == (month_s, settings):
+            return known
+        times, closes = self._read_closes(contract.symbol, month_s)
+        grid, on_grid = _gridded(times, closes, self.interval_s)
+        found = base_rates(
+            grid,
+            on_grid,
+            interval_s=float(self.interval_s),
+            initial=self.needs.initial,
+            maintenance=self.needs.maintenance,
+            default=default,
+            given=given,
+            since_s=float(month_s),
+        )
+        base, long_run_var = found.at(float(month_s))
+        return MonthlyRates(month_s, settings, base, long_run_var)
+
+    def _given(self, symbol: str) -> Rates | None:
+        pair = self._margin.base_rates.get(symbol)
+        return (
+            None
+            if pair is None
+            else rate_pair(pair["initial"], pair["maintenance"], f"base rate of {symbol}")
+        )
+
+    def _default(self, symbol: str) -> Rates:
+        pair = self._margin.default_base_rate
+        return self._given(symbol) or rate_pair(pair["initial"], pair["maintenance"], "default base rate")
+
+    def _fail(self, kind: str, words: str) -> None:
+        if words != self.last_failure:
+            logger.warning("%s: %s", kind, words)
+        self.failures[kind] += 1
+        self.last_failure = words
+
+
+def refuse_horizons_off_the_grid(interval_s: int, margin: MarginSettings) -> None:
+    """Raise ``models.settings.SettingsError`` where a kind's horizon is not a whole number of bars."""
+    interval = pd.Timedelta(seconds=interval_s)
+    for name in ("initial", "maintenance"):
+        horizon = getattr(margin, name).horizon
+        try:
+            whole_bars(horizon, interval)
+        except ValueError as error:
+            raise SettingsError(
+                f"[margin] {name}.horizon_s ({format_duration(horizon)}) does not fit [serving] "
+                f"interval_s: {error}"
+            ) from error
+
+
+def _row(
+    trigger: str,
+    decision: Decision,
+    after: Contract,
+    forecast: Forecast | None,
+    regime: Mapping[str, float],
+    shown: list[Answer],
+) -> NewDecision:
+    record: dict[str, Any] = {
+        "decision": decision.to_json(),
+        "forecast": None if forecast is None else forecast.to_json(),
+        "regime": dict(regime),
+        "champion": after.memory.champion,
+    }
+    return NewDecision(
+        symbol=after.symbol,
+        seq=after.seq,
+        trigger=trigger,
+        decision_time=None if decision.bar_close_s is None else int(decision.bar_close_s),
+        made_at=decision.decided_at_s,
+        rung=decision.rung,
+        mode=decision.mode,
+        model_version=decision.model_version,
+        record=record,
+        state=after.state.to_json(),
+        memory=after.memory.to_json(),
+        published={"answers": shown},
+    )
+
+
+def _month_of(time_s: int) -> int:
+    month = datetime.fromtimestamp(time_s, UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    return int(month.timestamp())
+
+
+def _gridded(
+    times_s: NDArray[np.int64], closes: NDArray[np.float64], interval_s: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Closes on the regular grid from the first to the last, NaN where a bar is missing."""
+    if not len(times_s):
+        return np.empty(0), np.empty(0)
+    rows = (times_s - times_s[0]) // interval_s
+    found = np.full(int(rows[-1]) + 1, np.nan)
+    found[rows] = closes
+    return times_s[0] + interval_s * np.arange(len(found), dtype="float64"), found

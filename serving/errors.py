@@ -1,0 +1,95 @@
+"""What a request can be refused for, and the one shape in which every refusal is answered.
+
+    RefusedError
+    |-- InvalidInputError        422   a field breaks a rule
+    |-- UnknownSymbolError       404   no such contract here
+    |-- ContradictingBarError    409   a bar differs from the stored one
+    |-- ForecastUnavailableError 422   the bars of the request do not carry a forecast
+    `-- StoreBusyError           503   the store did not answer in time; try again
+
+``serving.edge`` adds what is known before a request is read: 401, 403, 404, 405, 413, 415, and maps the rest.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from http import HTTPStatus
+from typing import Any, ClassVar
+
+from bentoml.exceptions import BentoMLException
+
+_LONGEST_VALUE = 120
+
+
+def error_body(
+    code: str,
+    message: str,
+    remedy: str,
+    *,
+    field: str | None = None,
+    value: object = None,
+    row: int | None = None,
+) -> dict[str, Any]:
+    """The shape of every refusal. ``field`` is a path such as ``bars.3.close``; ``row`` counts from 0 and is
+    there where a row is to blame; ``value`` is what was found, shortened, and text where JSON has no such
+    number."""
+    error: dict[str, Any] = {
+        "code": code,
+        "message": message,
+        "field": field,
+        "value": shown(value),
+        "remedy": remedy,
+    }
+    if row is not None:
+        error["row"] = row
+    return {"error": error}
+
+
+def shown(value: object) -> object:
+    """A value as an error may carry it: strict JSON, and short."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int | float):
+        return value if math.isfinite(value) and abs(value) < 1e300 else str(value)[:_LONGEST_VALUE]
+    text = value if isinstance(value, str) else json.dumps(value, default=str, allow_nan=True)
+    return text if len(text) <= _LONGEST_VALUE else text[:_LONGEST_VALUE] + "..."
+
+
+class RefusedError(BentoMLException):  # type: ignore[misc] # bentoml has no types
+    """A request that is refused. Its text is the JSON of ``error_body``, which the edge sends as it is."""
+
+    code: ClassVar[str]
+    status: ClassVar[HTTPStatus]
+
+    def __init__(
+        self,
+        message: str,
+        remedy: str,
+        *,
+        field: str | None = None,
+        value: object = None,
+        row: int | None = None,
+    ) -> None:
+        self.body = error_body(self.code, message, remedy, field=field, value=value, row=row)
+        super().__init__(json.dumps(self.body), error_code=self.status)
+
+
+class InvalidInputError(RefusedError):
+    code, status = "invalid_input", HTTPStatus.UNPROCESSABLE_ENTITY
+
+
+class UnknownSymbolError(RefusedError):
+    code, status = "unknown_symbol", HTTPStatus.NOT_FOUND
+
+
+class ContradictingBarError(RefusedError):
+    code, status = "contradicting_bar", HTTPStatus.CONFLICT
+
+
+class ForecastUnavailableError(RefusedError):
+    code, status = "forecast_unavailable", HTTPStatus.UNPROCESSABLE_ENTITY
+
+
+class StoreBusyError(RefusedError):
+    code, status = "store_busy", HTTPStatus.SERVICE_UNAVAILABLE

@@ -1,0 +1,101 @@
+"""New bars: checked, stored once each, handed to the decision loop. All of a batch or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from sqlalchemy import Engine
+from sqlalchemy.exc import OperationalError
+
+from serving.clock import Clock
+from serving.errors import ContradictingBarError, InvalidInputError, StoreBusyError, UnknownSymbolError
+from serving.requests import BarIn, BarsRequest, bar_tables
+from serving.settings import ServingSettings
+from serving.store.bars import ContradictionError, SymbolBars, add_bars, as_arrays
+from serving.store.decisions import list_contracts
+
+#: A bar may come this much before its close by our clock: clocks differ.
+CLOCK_SKEW_S = 1.0
+
+
+@dataclass(frozen=True)
+class Ingest:
+    """``POST /v1/bars``. ``offer`` takes what was new and returns how many closes wait for their
+    decisions."""
+
+    engine: Engine
+    settings: ServingSettings
+    clock: Clock
+    offer: Callable[[Mapping[str, SymbolBars]], int]
+
+    def take(self, request: BarsRequest) -> dict[str, Any]:
+        """Store the bars; returns how many were new (``accepted``) and known already (``repeats``).
+
+        Raises ``InvalidInputError``, ``UnknownSymbolError``, ``ContradictingBarError`` or ``StoreBusyError``;
+        then nothing was stored.
+        """
+        s = self.settings
+        self._refuse_unknown(request.bars)
+        tables = bar_tables(request.bars, s.interval)
+        if self.clock.runs_alone:
+            self._refuse_the_future(request.bars)
+        source = request.source or s.source
+        batch = {symbol: as_arrays(table, s.interval_s) for symbol, table in tables.items()}
+        try:
+            with self.engine.begin() as connection:
+                added = add_bars(connection, source, s.interval_s, batch)
+                if source == s.source:
+                    list_contracts(connection, list(batch))
+        except ContradictionError as error:
+            raise _contradiction(error, request.bars) from error
+        except OperationalError as error:
+            raise StoreBusyError(
+                "the store did not take the bars in time", "send the same batch again: repeats are harmless"
+            ) from error
+        waiting = self.offer(added.new if source == s.source else {})
+        return {
+            "accepted": sum(len(b.closes_s) for b in added.new.values()),
+            "repeats": added.repeats,
+            "pending_closes": waiting,
+        }
+
+    def _refuse_unknown(self, bars: list[BarIn]) -> None:
+        listed = self.settings.symbols
+        for row, bar in enumerate(bars):
+            if listed and bar.symbol not in listed:
+                raise UnknownSymbolError(
+                    f"row {row}: {bar.symbol} is not among the listed contracts",
+                    f"send one of {list(listed)[:10]}, or add it to [serving] symbols",
+                    field=f"bars.{row}.symbol",
+                    value=bar.symbol,
+                    row=row,
+                )
+
+    def _refuse_the_future(self, bars: list[BarIn]) -> None:
+        now_s = self.clock.now_s(None)
+        for row, bar in enumerate(bars):
+            ahead_s = bar.open_time.timestamp() + self.settings.interval_s - now_s
+            if ahead_s > CLOCK_SKEW_S:
+                raise InvalidInputError(
+                    f"row {row} ({bar.symbol}): the bar closes {ahead_s:.0f} s from now",
+                    "send a bar when it has closed; for recorded bars start the server with --clock bars",
+                    field=f"bars.{row}.open_time",
+                    value=bar.open_time.isoformat(),
+                    row=row,
+                )
+
+
+def _contradiction(error: ContradictionError, bars: list[BarIn]) -> ContradictingBarError:
+    opened = pd.Timestamp(error.open_time_s, unit="s", tz="UTC")
+    row = next(i for i, b in enumerate(bars) if b.symbol == error.symbol and b.open_time == opened)
+    return ContradictingBarError(
+        f"row {row}: the bar {error.symbol} {opened.isoformat()} is stored with "
+        f"{error.column} = {error.stored}",
+        "leave the bar out, or send a correction as another source; nothing of the batch was stored",
+        field=f"bars.{row}.{error.column}",
+        value=error.sent,
+        row=row,
+    )

@@ -1,0 +1,130 @@
+"""What is foreseen of one contract: VaR and ES by horizon, side and level, and the candidates made of them.
+
+Losses are log returns over the horizon against the side, positive is a loss, as in ``models.forecast.base``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from features.durations import format_duration
+from models.forecast.base import BREAKER_LEVEL
+from models.margin.limits import Limits
+from models.margin.requirement import candidate
+from models.margin.types import SIDES, Candidate, Tail
+from models.settings import MarginSettings
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """VaR and ES of one contract, each (horizon, side, level), as some model or rung gave them."""
+
+    horizons_s: tuple[float, ...]
+    levels: tuple[float, ...]
+    var: Array
+    es: Array
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "horizons_s": list(self.horizons_s),
+            "levels": list(self.levels),
+            "var": self.var.tolist(),
+            "es": self.es.tolist(),
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Forecast:
+        return cls(
+            tuple(content["horizons_s"]),
+            tuple(content["levels"]),
+            np.array(content["var"], dtype="float64"),
+            np.array(content["es"], dtype="float64"),
+        )
+
+    @property
+    def finite(self) -> bool:
+        return bool(np.isfinite(self.var).all() and np.isfinite(self.es).all())
+
+    def by_horizon(self, side: str) -> list[dict[str, Any]]:
+        """One entry a horizon and level: ``horizon`` ("4h"), ``level``, ``var``, ``es``."""
+        s = SIDES.index(side)
+        return [
+            {
+                "horizon": format_duration(pd.Timedelta(seconds=horizon_s)),
+                "level": level,
+                "var": float(self.var[h, s, k]),
+                "es": float(self.es[h, s, k]),
+            }
+            for h, horizon_s in enumerate(self.horizons_s)
+            for k, level in enumerate(self.levels)
+        ]
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a requirement is made of: each kind's tail, and the horizons and levels that hold them."""
+
+    initial: Tail
+    maintenance: Tail
+    limits: Limits
+
+    @classmethod
+    def of(cls, margin: MarginSettings) -> Needs:
+        return cls(
+            Tail(margin.initial.level, float(margin.initial.horizon_s)),
+            Tail(margin.maintenance.level, float(margin.maintenance.horizon_s)),
+            margin.limits,
+        )
+
+    @property
+    def horizons_s(self) -> tuple[float, ...]:
+        return tuple(sorted({self.initial.horizon_s, self.maintenance.horizon_s}))
+
+    @property
+    def levels(self) -> tuple[float, ...]:
+        return tuple(sorted({self.initial.level, self.maintenance.level, BREAKER_LEVEL}))
+
+    def candidate(
+        self, rung: str, forecast: Forecast, made_at_s: float, interval_s: float, version: str
+    ) -> Candidate:
+        """The rung's requirement. Raises ``models.margin.requirement.RequirementError`` where the forecast
+        lacks a kind's horizon or level."""
+        return candidate(
+            rung,
+            forecast.var,
+            forecast.es,
+            horizons_s=forecast.horizons_s,
+            levels=forecast.levels,
+            initial=self.initial,
+            maintenance=self.maintenance,
+            made_at_s=made_at_s,
+            interval_s=interval_s,
+            limits=self.limits,
+            model_version=version,
+        )
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What one rung foresees: its forecast, and the candidate that the engine gets."""
+
+    candidate: Candidate
+    forecast: Forecast
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What is foreseen of a contract at a close; None where a rung has nothing to say. ``regime`` holds the
+    filtered probabilities by name, empty where the model in use has none."""
+
+    champion: Seen | None = None
+    rules: Seen | None = None
+    regime: Mapping[str, float] = field(default_factory=dict)

@@ -1,0 +1,127 @@
+"""The running server without its HTTP: store, champion, decision loop, ingest, answers."""
+
+from __future__ import annotations
+
+import gc
+import logging
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+from models.settings import MarginSettings
+from serving.board import Board
+from serving.champion import Champion, ChampionWatch, RegistryLike
+from serving.clock import clock_named
+from serving.forecast import forecast_from
+from serving.ingest import Ingest
+from serving.loop import DecisionLoop
+from serving.outlook import Needs
+from serving.requests import BarsRequest, ForecastRequest
+from serving.settings import ServingSettings
+from serving.store.engine import store_engine
+from serving.store.lease import sole_decider
+from serving.store.migrate import migrate
+
+logger = logging.getLogger(__name__)
+
+
+def default_registry() -> RegistryLike:
+    """The registry that the environment names. MLflow is loaded here, in the champion's thread, not
+    before."""
+    from models.registry import Registry
+
+    return Registry()
+
+
+class Runtime:
+    """Opened once; closed at the end. Only ``opened`` ones answer."""
+
+    def __init__(
+        self,
+        settings: ServingSettings,
+        margin: MarginSettings,
+        registry: Callable[[], RegistryLike] = default_registry,
+    ) -> None:
+        self.settings, self.margin = settings, margin
+        self._registry = registry
+        self._open = ExitStack()
+        self._loop: DecisionLoop | None = None
+        self._watch: ChampionWatch | None = None
+        self._ingest: Ingest | None = None
+
+    def open(self) -> None:
+        """Migrate and lock the store, publish what it last published, start deciding.
+
+        Raises ``serving.store.engine.StoreError`` where the store cannot be used.
+        """
+        s = self.settings
+        engine = store_engine(s.database)
+        self._open.callback(engine.dispose)
+        migrate(engine)
+        self._open.enter_context(sole_decider(engine))
+        clock = clock_named(s.clock)
+        watch = ChampionWatch(
+            self._registry,
+            s.model_folder,
+            s.interval,
+            poll_s=s.model_poll_s,
+            on_change=self._champion_changed,
+        )
+        loop = DecisionLoop(engine, s, self.margin, clock, watch)
+        loop.publish_stored()
+        self._watch, self._loop = watch, loop
+        self._ingest = Ingest(engine, s, clock, loop.offer)
+        loop.start()
+        self._open.callback(loop.stop)
+        watch.start()
+        self._open.callback(watch.stop)
+        _settle_memory()
+
+    def close(self) -> None:
+        """End the threads after what they have in hand, and release the store."""
+        self._open.close()
+
+    @property
+    def board(self) -> Board:
+        return Board() if self._loop is None else self._loop.board
+
+    @property
+    def ready(self) -> bool:
+        return self._loop is not None and self._loop.ready
+
+    def take_bars(self, request: BarsRequest) -> dict[str, Any]:
+        """See ``serving.ingest``."""
+        assert self._ingest is not None, "open the runtime first"
+        return self._ingest.take(request)
+
+    def forecast(self, request: ForecastRequest) -> dict[str, Any]:
+        """See ``serving.forecast``."""
+        return forecast_from(request.bars, self.settings.interval, Needs.of(self.margin), self._champion)
+
+    @property
+    def _champion(self) -> Champion | None:
+        return None if self._watch is None else self._watch.current
+
+    def status(self) -> dict[str, Any]:
+        """How the server does: loop, champion, clock."""
+        loop = {} if self._loop is None else self._loop.status()
+        champion = None if self._watch is None else dict(self._watch.status())
+        return {
+            **loop,
+            "champion": champion,
+            "clock": self.settings.clock,
+            "interval_s": self.settings.interval_s,
+            "source": self.settings.source,
+        }
+
+    def _champion_changed(self) -> None:
+        if self._loop is not None:
+            self._loop.wake()
+        _settle_memory()
+
+
+def _settle_memory() -> None:
+    """Keep what was loaded out of the garbage collector's sight; its long pauses are the tail of the
+    latency."""
+    gc.collect()
+    gc.freeze()

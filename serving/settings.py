@@ -1,0 +1,129 @@
+"""``[serving]``: where the server listens, what it stores, which feed it follows and how often it looks.
+
+>>> ServingSettings(port=3001).port
+3001
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import Literal, Self
+
+import pandas as pd
+from pydantic import Field, FiniteFloat, SecretStr, field_validator, model_validator
+from pydantic_settings import SettingsConfigDict
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from models.settings import Section
+
+#: Larger bodies are refused before they are read to the end; 10 MB must never be accepted.
+LARGEST_BODY_LIMIT = 9 * 1024 * 1024
+
+
+class ServingSettings(Section):
+    """Settings of the server. Times ending in ``_s`` are seconds."""
+
+    model_config = SettingsConfigDict(env_prefix="FOREMARGIN_SERVING__")
+    table = "serving"
+
+    #: An IP address, since that is what BentoML binds.
+    host: str = "127.0.0.1"
+    port: int = Field(3000, ge=1, le=65535)
+    #: An SQLAlchemy URL. A relative SQLite file lies in the working directory.
+    database: str = "sqlite:///foremargin.db"
+    #: Bar length of the feed, and so how often a contract is decided.
+    interval_s: int = Field(3600, ge=1, le=86400)
+    #: The feed that is decided on; bars of other sources are stored beside it.
+    source: str = Field("feed", min_length=1, max_length=64)
+    #: The contracts, the leader first. Empty: every symbol that came with bars, in the order of its arrival.
+    symbols: tuple[str, ...] = ()
+    #: ``wall``: now is the time of day. ``bars``: now is the close of the newest bar, for replay and demos.
+    clock: Literal["wall", "bars"] = "wall"
+    #: How often the silence of a feed is looked at, where no bar arrives.
+    decision_tick_s: FiniteFloat = Field(10.0, ge=0.1, le=600)
+    #: How often the registry is asked for its champion.
+    model_poll_s: FiniteFloat = Field(30.0, ge=0.1, le=3600)
+    #: How long the first bar after a start waits for the champion. Answers do not wait: they stand in the
+    #: store.
+    model_wait_s: FiniteFloat = Field(30.0, ge=0, le=600)
+    #: Where champions are kept, so that they outlive their original; default: beside the database.
+    model_cache: Path | None = None
+    #: Closes that came while nobody decided (an outage) are decided in order, the newest this many of them.
+    catch_up_bars: int = Field(48, ge=1)
+    #: Bars kept in memory. The rules rung looks back 740 days from the start of the week (see
+    #: ``rules_rung``).
+    history_days: int = Field(750, ge=1)
+    body_limit_bytes: int = Field(4 * 1024 * 1024, ge=1024, le=LARGEST_BODY_LIMIT)
+    #: Bearer tokens. ``read`` opens the answers, ``ingest`` takes bars (and opens the answers).
+    read_tokens: tuple[SecretStr, ...] = ()
+    ingest_tokens: tuple[SecretStr, ...] = ()
+
+    @field_validator("host")
+    @classmethod
+    def _host_is_an_address(cls, value: str) -> str:
+        try:
+            ipaddress.ip_address(value)
+        except ValueError:
+            raise ValueError(f"host is {value!r}; give an IP address, 127.0.0.1 say") from None
+        return value
+
+    @field_validator("database")
+    @classmethod
+    def _database_is_a_url(cls, value: str) -> str:
+        try:
+            backend = make_url(value).get_backend_name()
+        except ArgumentError:
+            raise ValueError(
+                "database is not a URL; write sqlite:///FILE or postgresql+psycopg://..."
+            ) from None
+        if backend not in {"sqlite", "postgresql"}:
+            raise ValueError(f"database is a {backend} URL; use sqlite or postgresql+psycopg")
+        return value
+
+    @field_validator("symbols")
+    @classmethod
+    def _symbols_are_distinct(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(value)) != len(value) or not all(value):
+            raise ValueError(f"symbols are {list(value)}; name each once, none empty")
+        return value
+
+    @field_validator("read_tokens", "ingest_tokens")
+    @classmethod
+    def _tokens_are_long(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        if any(len(t.get_secret_value()) < 16 for t in value):
+            raise ValueError("a token has fewer than 16 characters; make one with `openssl rand -hex 24`")
+        return value
+
+    @model_validator(mode="after")
+    def _the_world_needs_tokens(self) -> Self:
+        if not self.on_loopback and not (self.read_tokens and self.ingest_tokens):
+            raise ValueError(
+                f"host {self.host} is reachable from other machines, and read_tokens or ingest_tokens "
+                f"is empty; "
+                f"set both, or bind 127.0.0.1"
+            )
+        return self
+
+    @property
+    def on_loopback(self) -> bool:
+        return ipaddress.ip_address(self.host).is_loopback
+
+    @property
+    def interval(self) -> pd.Timedelta:
+        return pd.Timedelta(seconds=self.interval_s)
+
+    @property
+    def window_bars(self) -> int:
+        """How many bars are kept in memory."""
+        return max(1, self.history_days * 86400 // self.interval_s)
+
+    @property
+    def model_folder(self) -> Path:
+        """Where champions are kept."""
+        if self.model_cache is not None:
+            return self.model_cache
+        url = make_url(self.database)
+        file = url.database if url.get_backend_name() == "sqlite" else None
+        return Path(f"{file}-models" if file and file != ":memory:" else "foremargin.db-models")

@@ -1,0 +1,1 @@
+"""What is kept: bars, decisions, and what each contract's engine remembers."""

@@ -1,0 +1,99 @@
+"""The tables. Times are whole seconds since 1970 UTC where they are bar times, else float seconds.
+
+``bars`` is what arrived, ``contracts`` what the engine remembers of each symbol together with the answer that
+readers get, ``decisions`` every decision with all its inputs, ``publication`` the number of the newest
+answer.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, Float, Index, Integer, String, UniqueConstraint, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+#: SQLite counts up only a plain INTEGER primary key.
+_COUNTED = BigInteger().with_variant(Integer(), "sqlite")
+
+
+class Base(DeclarativeBase):
+    """All tables of the store."""
+
+
+class Bar(Base):
+    __tablename__ = "bars"
+
+    source: Mapped[str] = mapped_column(String(64), primary_key=True)
+    interval_s: Mapped[int] = mapped_column(Integer, primary_key=True)
+    symbol: Mapped[str] = mapped_column(String(64), primary_key=True)
+    open_time: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    open: Mapped[float] = mapped_column(Float(53))
+    high: Mapped[float] = mapped_column(Float(53))
+    low: Mapped[float] = mapped_column(Float(53))
+    close: Mapped[float] = mapped_column(Float(53))
+    volume: Mapped[float] = mapped_column(Float(53))
+    quote_volume: Mapped[float | None] = mapped_column(Float(53))
+    trades: Mapped[float | None] = mapped_column(Float(53))
+    taker_buy_volume: Mapped[float | None] = mapped_column(Float(53))
+    taker_buy_quote_volume: Mapped[float | None] = mapped_column(Float(53))
+
+    # The window is read a stretch of time at once, over all symbols.
+    __table_args__ = (Index("bars_by_time", "source", "interval_s", "open_time"),)
+
+
+class Contract(Base):
+    """One contract: its engine's state, what the loop remembers beside it, and the answer in force."""
+
+    __tablename__ = "contracts"
+
+    symbol: Mapped[str] = mapped_column(String(64), primary_key=True)
+    #: Order of arrival; the first is the leader.
+    position: Mapped[int] = mapped_column(Integer, unique=True)
+    #: How many decisions there are; the newest has this number.
+    seq: Mapped[int] = mapped_column(BigInteger, default=0)
+    #: Close of the newest bar that was decided on.
+    decided_close: Mapped[int | None] = mapped_column(BigInteger)
+    state: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    memory: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    published: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+
+
+class DecisionRow(Base):
+    __tablename__ = "decisions"
+
+    id: Mapped[int] = mapped_column(_COUNTED, primary_key=True, autoincrement=True)
+    symbol: Mapped[str] = mapped_column(String(64))
+    seq: Mapped[int] = mapped_column(BigInteger)
+    #: Close of the last bar used; null where there was none.
+    decision_time: Mapped[int | None] = mapped_column(BigInteger)
+    made_at: Mapped[float] = mapped_column(Float(53))
+    #: What asked for it: ``bar``, ``gap``, ``tick``, ``model`` or ``start``.
+    trigger: Mapped[str] = mapped_column(String(8))
+    rung: Mapped[str] = mapped_column(String(16))
+    mode: Mapped[str] = mapped_column(String(16))
+    model_version: Mapped[str] = mapped_column(String(64))
+    record: Mapped[dict[str, Any]] = mapped_column(JSON)
+
+    __table_args__ = (
+        # Two processes that decide the same contract collide here, whatever they were doing.
+        UniqueConstraint("symbol", "seq", name="one_decision_a_number"),
+        # A bar is decided once, also when it is sent again or the process was killed in between.
+        Index(
+            "one_decision_a_bar",
+            "symbol",
+            "decision_time",
+            unique=True,
+            sqlite_where=text("trigger = 'bar'"),
+            postgresql_where=text("trigger = 'bar'"),
+        ),
+    )
+
+
+class Publication(Base):
+    """One row: the number of the newest answer, so that whoever reads the store can tell whether it has
+    it."""
+
+    __tablename__ = "publication"
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    version: Mapped[int] = mapped_column(BigInteger)

@@ -1,0 +1,144 @@
+"""The newest bars of every contract in memory: arrays that grow at their end, handed out as ``Market``.
+
+A regular grid of closes without holes; a bar that is missing is NaN in every column. Appending a close writes
+one row; nothing is read again from the store.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from features.bars import VALUE_COLUMNS, Market
+
+_CLOSE = VALUE_COLUMNS.index("close")
+#: The arrays are moved back to their beginning after this many appended rows.
+_SPARE_ROWS = 1024
+
+
+class MarketWindow:
+    """The last ``bars`` closes of ``symbols`` (the leader first). Times are whole seconds since 1970 UTC."""
+
+    def __init__(self, interval_s: int, bars: int) -> None:
+        self.interval_s, self.bars = interval_s, bars
+        self.symbols: tuple[str, ...] = ()
+        self._first_s = 0
+        self._rows = 0
+        #: (column, row, symbol): one column's rows lie together, so that a frame of it is a view.
+        self._values = np.empty((len(VALUE_COLUMNS), 0, 0))
+
+    @property
+    def newest_s(self) -> int | None:
+        """The newest close of any contract, None before the first bar."""
+        return self._first_s + (self._rows - 1) * self.interval_s if self._rows else None
+
+    def add_symbols(self, symbols: list[str]) -> None:
+        """Put contracts behind those that are there."""
+        fresh = [s for s in symbols if s not in self.symbols]
+        shape = (len(VALUE_COLUMNS), self._values.shape[1], len(fresh))
+        self._values = np.concatenate([self._values, np.full(shape, np.nan)], axis=2)
+        self.symbols = (*self.symbols, *fresh)
+
+    def put(self, symbol: str, close_s: int, values: NDArray[np.float64]) -> bool:
+        """Write one bar (values by ``VALUE_COLUMNS``); False where it stands already or is older than the
+        window."""
+        if close_s % self.interval_s:
+            raise ValueError(f"close {close_s} s is not on the grid of {self.interval_s} s bars")
+        row = self._row_for(close_s)
+        if row < 0:
+            return False
+        place = self._values[:, row, self.symbols.index(symbol)]
+        if np.isfinite(place[_CLOSE]):
+            return False
+        place[:] = values
+        return True
+
+    def fill(self, symbol: str, closes_s: NDArray[np.int64], values: NDArray[np.float64]) -> None:
+        """Write many bars of one contract; those older than the window are left out."""
+        if len(closes_s):
+            self._row_for(int(closes_s[-1]))
+            self._row_for(int(closes_s[0]))
+            rows = (closes_s - self._first_s) // self.interval_s
+            inside = rows >= 0
+            self._values[:, rows[inside], self.symbols.index(symbol)] = values[inside].T
+
+    def closes(self, symbol: str, until_s: int) -> NDArray[np.float64]:
+        """The last ``bars`` close prices on the grid up to ``until_s``, NaN where a bar is missing (a
+        view)."""
+        end = self._end(until_s)
+        # Never more than ``bars``: how much room was spare must not change an answer.
+        found: NDArray[np.float64] = self._values[
+            _CLOSE, max(0, end - self.bars) : end, self.symbols.index(symbol)
+        ]
+        return found
+
+    def newest_close(self, symbol: str, until_s: int) -> tuple[int, float] | None:
+        """Time and price of the contract's newest close up to ``until_s``; None where it has none."""
+        closes = self.closes(symbol, until_s)
+        known = np.flatnonzero(np.isfinite(closes))
+        if not len(known):
+            return None
+        behind = len(closes) - 1 - int(known[-1])
+        time_s = self._first_s + (self._end(until_s) - 1 - behind) * self.interval_s
+        return time_s, float(closes[known[-1]])
+
+    def market(self, until_s: int, bars: int) -> Market:
+        """The last ``bars`` closes up to ``until_s``, with the columns that any contract has."""
+        end = self._end(until_s)
+        cut = self._values[:, max(0, end - bars) : end]
+        first_s = self._first_s + max(0, end - bars) * self.interval_s
+        interval = pd.Timedelta(seconds=self.interval_s)
+        times = pd.date_range(
+            pd.Timestamp(first_s, unit="s", tz="UTC"),
+            periods=cut.shape[1],
+            freq=interval,
+            name="time",
+            unit="ns",
+        )
+        names = list(self.symbols)
+        return Market(
+            interval,
+            {
+                column: pd.DataFrame(cut[i], index=times, columns=names)
+                for i, column in enumerate(VALUE_COLUMNS)
+                if np.isfinite(cut[i]).any()
+            },
+        )
+
+    def _end(self, until_s: int) -> int:
+        return min(max(0, (until_s - self._first_s) // self.interval_s + 1), self._rows)
+
+    def _row_for(self, close_s: int) -> int:
+        """The row of a close, made where it lies ahead; negative where it lies before the window."""
+        if not self._rows:
+            self._first_s = close_s
+        row = (close_s - self._first_s) // self.interval_s
+        if row < 0 and self._rows - row <= self.bars:
+            self._grow_back(-row)
+            return 0
+        if row < self._rows:
+            return int(row)
+        if row + 1 > self._values.shape[1]:
+            dropped = self._make_room(int(row) + 1)
+            row -= dropped
+        self._rows = int(row) + 1
+        return int(row)
+
+    def _make_room(self, rows: int) -> int:
+        """Forget what is older than the window that ends after ``rows`` rows; returns how many rows were
+        dropped."""
+        dropped = max(0, rows - self.bars)
+        kept = self._values[:, dropped : self._rows]
+        room = np.full((len(VALUE_COLUMNS), min(rows, self.bars) + _SPARE_ROWS, len(self.symbols)), np.nan)
+        room[:, : kept.shape[1]] = kept
+        self._values = room
+        self._first_s += dropped * self.interval_s
+        self._rows = max(0, self._rows - dropped)
+        return dropped
+
+    def _grow_back(self, rows: int) -> None:
+        empty = np.full((len(VALUE_COLUMNS), rows, len(self.symbols)), np.nan)
+        self._values = np.concatenate([empty, self._values], axis=1)
+        self._first_s -= rows * self.interval_s
+        self._rows += rows
