@@ -120,9 +120,9 @@ def tail_quantiles(z: Array, levels: Sequence[float]) -> tuple[Array, Array]:
     """Empirical VaR and ES of both sides, shape (side, level), in units of the scale; NaN in ``z`` are left
     out.
 
-    VaR is the quantile of the side's losses, linear between order statistics; ES is the mean of the losses at
-    or beyond it. So ES >= VaR and both are monotone in the level. They may be 0 or negative where prices went
-    one way only; whoever scales them to a forecast applies ``floored``.
+    VaR is the quantile of the side's losses, linear between order statistics; ES is the mean of those that
+    rank at or beyond it. So ES >= VaR and both are monotone in the level. They may be 0 or negative where
+    prices went one way only; whoever scales them to a forecast applies ``floored``.
 
     Raises ``ValueError`` for an empty sample or levels that do not ascend within (0.5, 1).
     """
@@ -134,8 +134,9 @@ def tail_quantiles(z: Array, levels: Sequence[float]) -> tuple[Array, Array]:
     var, es = np.empty((2, len(levels))), np.empty((2, len(levels)))
     for side, losses in enumerate((-sample[::-1], sample)):
         var[side] = np.quantile(losses, levels)
-        for i, quantile in enumerate(var[side]):
-            first = min(int(np.searchsorted(losses, quantile)), len(losses) - 1)
+        for i, p in enumerate(levels):
+            # By rank, not by value: of a hundred losses that tie with the quantile only the last count.
+            first = math.ceil(p * (len(losses) - 1) - 1e-9)
             es[side, i] = losses[first:].mean()
     return var, np.maximum.accumulate(np.maximum(es, var), axis=1)  # beyond rounding these are in order
 

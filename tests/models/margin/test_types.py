@@ -1,0 +1,120 @@
+import json
+import math
+
+import pytest
+
+from models.margin.types import (
+    VALUES,
+    EngineState,
+    Inputs,
+    RuleTrace,
+    Served,
+    StateError,
+    is_number,
+    is_rates,
+    is_time,
+)
+
+GOOD = (0.20, 0.10, 0.20, 0.10)
+
+
+def test_the_order_of_the_four_values() -> None:
+    assert VALUES == (
+        ("long", "initial"),
+        ("long", "maintenance"),
+        ("short", "initial"),
+        ("short", "maintenance"),
+    )
+
+
+def test_what_counts_as_a_number_a_time_and_rates() -> None:
+    assert is_number(1)
+    assert is_number(-1e308)
+    assert not any(is_number(v) for v in (math.nan, math.inf, -math.inf, 10**400, True, None, "1", (1.0,)))
+    assert is_time(1.7e9)
+    assert not is_time(1.7e12)
+    assert not is_time(None)
+    assert is_rates(GOOD)
+    assert not any(is_rates(v) for v in ((0.1,) * 3, [0.1] * 4, (0.1, 0.1, 0.1, 0.0), None, "abcd"))
+
+
+def test_a_state_survives_its_json_to_the_bit(served) -> None:
+    third = 1 / 3
+    state = served((third, third, third, third), 1e9 / 3)
+    assert EngineState.from_json(json.loads(json.dumps(state.to_json(), allow_nan=False))) == state
+    assert EngineState.from_json(json.loads(json.dumps(EngineState().to_json()))) == EngineState()
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("served", None, "served is None; it must be a list"),
+        ("rung", "best", "rung is 'best'; it must be one of"),
+        ("mode", "tired", "mode is 'tired'; it must be one of"),
+        ("valid_until_s", math.nan, "valid_until_s is nan; it must be a finite number"),
+        ("base_rates", [0.1, 0.1], r"base_rates is \[0.1, 0.1\]; it must be four finite numbers above 0"),
+        ("model_version", 3, "model_version is 3; it must be a text"),
+        ("extra", 1, "EngineState is .* with exactly"),
+    ],
+)
+def test_a_state_that_cannot_be_read_is_refused(served, field, value, message) -> None:
+    content = served(GOOD).to_json() | {field: value}
+    with pytest.raises(StateError, match=message):
+        EngineState.from_json(content)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("time_s", "soon"), ("rates", [0.1, 0.1, 0.1, -0.1]), ("close", math.inf), ("var", [1])],
+)
+def test_a_memory_that_cannot_be_read_is_refused(served, field, value) -> None:
+    content = served(GOOD).to_json()
+    content["served"][0][field] = value
+    with pytest.raises(StateError, match=rf"served\[0\].{field} is "):
+        EngineState.from_json(content)
+
+
+def test_a_memory_out_of_order_is_refused() -> None:
+    entries = (Served(2.0, GOOD, None, None), Served(1.0, GOOD, None, None))
+    with pytest.raises(StateError, match="in order of time"):
+        EngineState.from_json(EngineState(served=entries).to_json())
+
+
+def test_the_decision_as_json_is_strict_and_complete(answer, candidate) -> None:
+    decision = answer(candidate((math.nan, 0.1, 0.2, 0.1)))
+    content = json.loads(json.dumps(decision.to_json(), allow_nan=False))
+    assert [(v["side"], v["kind"]) for v in content["values"]] == list(VALUES)
+    assert content["values"][0] == {
+        "side": "long",
+        "kind": "initial",
+        "base_rate": 0.1,
+        "required_rate": 0.2,
+        "served_rate": 0.2,
+        "multiplier": 2.0,
+        "var": None,
+        "rules": [],
+    }
+    assert content["traces"][0] == {
+        "rule": 1,
+        "name": "refuse what is not a number",
+        "side": None,
+        "kind": None,
+        "before": None,
+        "after": None,
+        "why": "champion refused: requirement of long initial is nan, not a finite number above 0",
+    }
+    assert math.isnan(Inputs.from_json(content["inputs"]).candidates.champion.requirement[0])
+    assert "inputs" not in decision.to_json(with_inputs=False)
+
+
+def test_inputs_with_a_missing_field_are_refused(answer) -> None:
+    content = answer().to_json()["inputs"]
+    del content["market"]["close"]
+    with pytest.raises(StateError, match=r"MarketState is .* with exactly"):
+        Inputs.from_json(content)
+
+
+def test_rules_that_moved_nothing_are_not_named(answer, candidate) -> None:
+    decision = answer(candidate((0.03, 0.03, 9.0, 0.1)))
+    assert [decision.rules(i) for i in range(4)] == [("absolute floor",), (), ("absolute cap",), ()]
+    assert all(isinstance(t, RuleTrace) for t in decision.traces)
