@@ -82,6 +82,27 @@ def ewma_volatility(returns: Array, decay: float, window_bars: int, *, minimum_r
     return np.maximum(np.sqrt(volatility), VOLATILITY_FLOOR)
 
 
+def window_in_bars(interval_s: float) -> int:
+    """How many returns the scale looks back on: those between the closes of ``WINDOW_S``."""
+    return max(1, math.ceil(WINDOW_S / interval_s) - 1)
+
+
+def scale(closes: Array, interval_s: float) -> Array:
+    """The EWMA volatility a bar at each close, (T,) or (T, S), as the forecast uses it.
+
+    The last row depends on the newest ``window_in_bars + 1`` closes alone. NaN while less than a day of
+    returns (at least ``MINIMUM_RETURNS``) is known; at a missing bar, what the returns before it give. Raises
+    ``ValueError`` for a close that is not a finite number above 0.
+    """
+    log_closes = logarithms(closes)
+    returns = np.full_like(log_closes, np.nan)
+    returns[1:] = log_closes[1:] - log_closes[:-1]
+    window_bars = window_in_bars(interval_s)
+    least = min(window_bars, max(MINIMUM_RETURNS, math.ceil(86400.0 / interval_s)))
+    decay = DECAY_PER_HOUR ** (interval_s / 3600.0)
+    return ewma_volatility(returns, decay, window_bars, minimum_returns=least)
+
+
 def _decayed_sum(values: Array, decay: float, window: int) -> Array:
     """``sum_(k < window) decay^k values[t-k]``: the windows of 1, 2, 4, ... bars, put together as ``window``
     needs.
@@ -182,18 +203,13 @@ def filtered_historical_simulation(
     """
     if closes.ndim != 1:
         raise ValueError(f"closes have shape {closes.shape}; give one contract, shape (T,)")
-    window_bars = max(1, math.ceil(WINDOW_S / interval_s) - 1)
-    minimum_returns = min(window_bars, max(MINIMUM_RETURNS, math.ceil(86400.0 / interval_s)))
     residual_bars = math.ceil(RESIDUALS_S / interval_s) + 1
-    closes = closes[-(residual_bars + window_bars) :]
-    log_closes = logarithms(closes)
-    returns = np.diff(log_closes, prepend=np.nan)
-    decay = DECAY_PER_HOUR ** (interval_s / 3600.0)
-    volatility = ewma_volatility(returns, decay, window_bars, minimum_returns=minimum_returns)
+    closes = closes[-(residual_bars + window_in_bars(interval_s)) :]
+    log_closes, volatility = logarithms(closes), scale(closes, interval_s)
     if len(closes) == 0 or np.isnan(volatility[-1]):
         raise TooShortError(
-            f"fewer than {minimum_returns} returns are known within the newest {window_bars} bars "
-            f"({len(closes)} closes were given); give a longer history"
+            f"less than a day of returns (or {MINIMUM_RETURNS}) is known within the newest "
+            f"{window_in_bars(interval_s)} bars ({len(closes)} closes were given); give a longer history"
         )
     shape = (len(horizons_s), 2, len(levels))
     var, es = np.empty(shape), np.empty(shape)
@@ -206,7 +222,7 @@ def filtered_historical_simulation(
                 f"{known} matured residuals over {horizon_s:g} s are known and {needed} needed; "
                 f"give {needed - known} more bars"
             )
-        scale = float(volatility[-1]) * math.sqrt(bars)
+        today = float(volatility[-1]) * math.sqrt(bars)
         multiples = tail_quantiles(z, levels)
-        var[h], es[h] = floored(scale * multiples[0], scale * multiples[1])
+        var[h], es[h] = floored(today * multiples[0], today * multiples[1])
     return var, es

@@ -12,6 +12,7 @@ from models.margin.fhs import (
     filtered_historical_simulation,
     horizon_in_bars,
     needed_residuals,
+    scale,
     standardised_losses,
     tail_quantiles,
 )
@@ -20,9 +21,9 @@ HOUR = 3600.0
 LEVELS = (0.975, 0.99, 0.999)
 
 
-def walk(bars: int, seed: int = 0, scale: float = 0.01) -> np.ndarray:
+def walk(bars: int, seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
-    return 100 * np.exp(np.cumsum(scale * rng.standard_t(4, bars)))
+    return 100 * np.exp(np.cumsum(0.01 * rng.standard_t(4, bars)))
 
 
 def slow_volatility(returns: np.ndarray, decay: float, window: int) -> np.ndarray:
@@ -83,6 +84,20 @@ def test_minimum_returns_and_missing_bars() -> None:
 def test_an_impossible_decay_or_window_is_refused(decay: float, window: int) -> None:
     with pytest.raises(ValueError, match="must"):
         ewma_volatility(np.zeros(3), decay, window)
+
+
+@pytest.mark.parametrize(
+    ("interval_s", "window", "first"), [(HOUR, 239, 24), (7200.0, 119, 12), (86400.0, 9, 6)]
+)
+def test_the_scale_of_the_forecast(interval_s: float, window: int, first: int) -> None:
+    """Ten days of returns, a decay of 0.94 an hour, known after a day of returns and at least six."""
+    closes = walk(400)
+    found = scale(closes, interval_s)
+    assert np.flatnonzero(np.isfinite(found))[0] == first
+    returns = np.diff(np.log(closes), prepend=np.nan)
+    expected = slow_volatility(returns, 0.94 ** (interval_s / HOUR), window)
+    np.testing.assert_allclose(found[first:], expected[first:], rtol=1e-12)
+    assert scale(closes[-(window + 1) :], interval_s)[-1] == found[-1]
 
 
 def test_standardised_losses_are_matured_returns_in_units_of_the_scale() -> None:
