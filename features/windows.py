@@ -74,11 +74,19 @@ def rolling_min(values: Array, bars: int) -> Array:
     return -rolling_max(-values, bars)
 
 
+def rolling_count(known: NDArray[np.bool_], bars: int) -> NDArray[np.int64]:
+    """How many of the last ``bars`` are true. Whole numbers are exact, so here a running total does."""
+    total = np.cumsum(known, axis=0, dtype="int64")
+    count = total.copy()
+    count[bars:] -= total[:-bars]
+    return count
+
+
 def rolling_mean(values: Array, bars: int, least: int | None = None) -> Array:
     """Mean of the values that are known (not NaN) among the last ``bars``; NaN where fewer than ``least`` are
     (default ``MINIMUM_SHARE`` of the window)."""
     known = ~np.isnan(values)
-    count = rolling_sum(known.astype("float64"), bars)
+    count = rolling_count(known, bars)
     total = rolling_sum(np.where(known, values, 0.0), bars)
     least = max(1, int(np.ceil(MINIMUM_SHARE * bars))) if least is None else least
     return np.divide(total, count, out=np.full_like(total, np.nan), where=count >= least)
@@ -88,7 +96,7 @@ def decayed_mean(values: Array, bars: int, decay: float, least: int) -> Array:
     """Exponentially weighted mean, weights decay^j normalised over the known values among the last ``bars``;
     NaN where fewer than ``least`` are known."""
     known = ~np.isnan(values)
-    count = rolling_sum(known.astype("float64"), bars)
+    count = rolling_count(known, bars)
     weight = rolling_sum(known.astype("float64"), bars, decay)
     total = rolling_sum(np.where(known, values, 0.0), bars, decay)
     return np.divide(total, weight, out=np.full_like(total, np.nan), where=count >= least)
