@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from features.durations import format_duration, whole_bars
 from features.pipeline import FeatureFrame
 from models.forecast.base import BREAKER_LEVEL, SIDES, Dataset, TailForecast
+from models.margin.fhs import floored, standardised_losses
 
 #: What turns a forward return into the loss of each side, in the order of ``SIDES``.
 SIGNS = np.array([{"long": -1.0, "short": 1.0}[side] for side in SIDES])
@@ -44,19 +45,8 @@ def standardised_returns(dataset: Dataset, horizon: pd.Timedelta) -> NDArray[np.
     """z over (time, symbol); NaN where the loss has not matured, a bar is missing or the scale is in
     warm-up.
     """
-    scale = dataset.features[SCALE_FEATURE]
-    z: NDArray[np.float64] = dataset.forward_returns(horizon) / (
-        scale * np.sqrt(bars_of(horizon, dataset.features))
-    )
-    return z
-
-
-def tail_quantiles(
-    losses: NDArray[np.float64], levels: tuple[float, ...]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Empirical quantile at each level (linear between order statistics) and the mean at or beyond it."""
-    var = np.quantile(losses, levels)
-    return var, np.array([losses[losses >= q].mean() for q in var])
+    bars = bars_of(horizon, dataset.features)
+    return standardised_losses(dataset.log_close, dataset.features[SCALE_FEATURE], bars)
 
 
 def refuse_unfit(z: NDArray[np.float64], horizon: pd.Timedelta, min_rows: int) -> None:
@@ -96,6 +86,7 @@ def scaled_forecast(
     var: NDArray[np.float64],
     es: NDArray[np.float64],
 ) -> TailForecast:
-    """VaR and ES = scale over the horizon, (row, horizon), times tails of z, (row, horizon, side, level)."""
+    """VaR and ES = scale over the horizon, (row, horizon), times tails of z, (row, horizon, side, level).
+    Held above zero by the floor of the rules rung, which a price that went one way only may need."""
     unit = scale[:, :, np.newaxis, np.newaxis]
-    return TailForecast(rows, horizons, levels, unit * var, unit * es)
+    return TailForecast(rows, horizons, levels, *floored(unit * var, unit * es))

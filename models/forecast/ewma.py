@@ -2,8 +2,9 @@
 
 VaR = sigma_t sqrt(h) q and ES = sigma_t sqrt(h) e, with sigma_t the EWMA volatility per bar (decay 0.94 an
 hour), h the horizon in bars, and q, e the empirical quantile of the standardised losses over the trailing two
-years and the mean of those at or beyond it. One pair per symbol, side, horizon and level. A symbol with fewer
-than ``min_rows`` standardised losses, or never seen, gets those of all symbols pooled.
+years and the mean of those at or beyond it
+(``models.margin.fhs``, the one definition of both). One pair per symbol, side, horizon and level. A
+symbol with fewer than ``min_rows`` standardised losses, or never seen, gets those of all symbols pooled.
 
 Sources: Barone-Adesi, Giannopoulos, Vosper (1999); Hull, White (1998).
 """
@@ -18,22 +19,20 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from features.durations import format_duration
 from features.pipeline import FeatureFrame
 from models.forecast._files import read_content, write_content
 from models.forecast._residuals import (
     SCALE_FEATURE,
-    SIGNS,
     bars_of,
     forecast_rows,
     refuse_unfit,
     scaled_forecast,
     standardised_returns,
-    tail_quantiles,
     trailing,
     with_breaker,
 )
-from models.forecast.base import Dataset, TailForecast, TailModel
+from models.forecast.base import SIDES, Dataset, TailForecast, TailModel
+from models.margin.fhs import tail_quantiles
 
 
 class Settings(BaseModel):
@@ -66,23 +65,14 @@ class EwmaModel(TailModel):
     def fit(self, dataset: Dataset) -> Self:
         data = trailing(dataset, self.trains_on)
         levels, symbols = with_breaker(dataset.levels), data.features.symbols
-        tails = np.empty((2, len(symbols) + 1, len(data.horizons), len(SIGNS), len(levels)))
+        tails = np.empty((2, len(symbols) + 1, len(data.horizons), len(SIDES), len(levels)))
         for h, horizon in enumerate(data.horizons):
             z = standardised_returns(data, horizon)
             refuse_unfit(z, horizon, self.settings.min_rows)
-            for side, sign in enumerate(SIGNS):
-                pooled = np.stack(tail_quantiles(sign * z[np.isfinite(z)], levels))
-                if pooled[0, 0] <= 0:
-                    raise ValueError(
-                        f"the {levels[0]} quantile of the standardised {format_duration(horizon)} losses is "
-                        f"{pooled[0, 0]}, not above 0: prices moved one way only; give more history"
-                    )
-                tails[:, 0, h, side] = pooled
-                for s in range(len(symbols)):
-                    own = z[np.isfinite(z[:, s]), s]
-                    enough = own.size >= self.settings.min_rows
-                    found = np.stack(tail_quantiles(sign * own, levels)) if enough else pooled
-                    tails[:, s + 1, h, side] = found if found[0, 0] > 0 else pooled
+            tails[:, 0, h] = tail_quantiles(z, levels)
+            for s in range(len(symbols)):
+                enough = np.isfinite(z[:, s]).sum() >= self.settings.min_rows
+                tails[:, s + 1, h] = tail_quantiles(z[:, s], levels) if enough else tails[:, 0, h]
         self.symbols, self.horizons, self.levels, self.tails = symbols, data.horizons, levels, tails
         return self
 

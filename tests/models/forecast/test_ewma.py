@@ -2,14 +2,19 @@
 pooled.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from features.bars import Market
 from features.pipeline import FeatureFrame
 from models.forecast.base import Dataset
 from models.forecast.ewma import EwmaModel, Settings
+from models.margin.fhs import LOSS_FLOOR, filtered_historical_simulation
 
+MakeDataset = Callable[..., Dataset]
 HOUR = pd.Timedelta(hours=1)
 START = pd.Timestamp("2024-01-01", tz="UTC")
 
@@ -77,10 +82,24 @@ def test_only_the_trailing_two_years_are_used() -> None:
     assert calm.tails == pytest.approx(disturbed.tails)
 
 
-def test_a_price_that_only_rises_is_refused() -> None:
+def test_a_price_that_only_rises_has_a_long_var_at_the_floor() -> None:
     returns = np.abs(0.01 * np.random.default_rng(6).standard_normal((2000, 1)))
-    with pytest.raises(ValueError, match="moved one way only"):
-        EwmaModel().fit(returns_dataset(returns))
+    data = returns_dataset(returns)
+    forecast = EwmaModel().fit(data).predict(data.features)
+    assert (forecast.var[:, 0, 0] == LOSS_FLOOR).all()
+    assert (forecast.var[:, 0, 1] > 0.01).all()
+
+
+def test_it_is_what_the_rules_rung_computes(market: Market, make_dataset: MakeDataset) -> None:
+    data = make_dataset(market, names=("ewma_volatility",))
+    last = data.features.between(data.features.times[-1], None)
+    forecast = EwmaModel().fit(data).predict(last)
+    for s, symbol in enumerate(market.symbols):
+        var, es = filtered_historical_simulation(
+            market.close[symbol].to_numpy(), 3600.0, [3600.0, 14400.0], forecast.levels
+        )
+        assert forecast.var[s] == pytest.approx(var, rel=1e-9)
+        assert forecast.es[s] == pytest.approx(es, rel=1e-9)
 
 
 def test_settings_refuse_what_they_do_not_know() -> None:
