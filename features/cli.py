@@ -27,9 +27,12 @@ def simulate_command(
     days: Annotated[int, typer.Option(help="length of the history")] = 365,
     interval: Annotated[str, typer.Option(help="bar length: 1m, 15m, 1h, ...")] = "1h",
     seed: Annotated[int, typer.Option(help="the same seed gives the same bars")] = 7,
+    crash_at: Annotated[
+        float | None, typer.Option(help="begin of the crash, fraction of the history")
+    ] = None,
 ) -> None:
     """Write a simulated market: regimes, order flow that leads volatility, jumps, one crash."""
-    market = simulate(symbols, days, parse_duration(interval), seed)
+    market = simulate(symbols, days, parse_duration(interval), seed, crash_at=crash_at)
     write_folder(market, out)
     first, last = market.times[0] - market.interval, market.times[-1]
     typer.echo(

@@ -9,8 +9,8 @@ Per symbol, in steps of at most an hour (rates below are per hour):
   hours: flow leads;
 - *returns* = common factor (betas around one) + own noise + jumps, which come more often after bursts;
   negative common returns raise the slow volatility (leverage);
-- *one crash*, at 60 to 85 % of the history: sellers first, then a fall of a fifth and more within two hours,
-  a partial rebound, and days of high volatility. A history below ``_CRASH_NEEDS`` has none.
+- *one crash*, at 60 to 85 % of the history unless told: sellers first, then a fall of a fifth and more within
+  two hours, a partial rebound, and days of high volatility. A history below ``_CRASH_NEEDS`` has none.
 
 Highs and lows come from the path inside each bar: a few steps, with the extremes of the Brownian bridge
 between them (Karatzas and Shreve 1991, 2.8). Everything is vectorised over symbols, the path over time as
@@ -95,6 +95,7 @@ def simulate(
     interval: pd.Timedelta = HOUR,
     seed: int = 7,
     start: pd.Timestamp = FIRST_OPEN,
+    crash_at: float | None = None,
 ) -> Market:
     """Simulate a market whose first bar opens at ``start``. The same arguments give the same bars.
 
@@ -104,6 +105,7 @@ def simulate(
         interval: bar length, 1 s to 1 d, a whole part or multiple of an hour.
         seed: of everything random.
         start: open time of the first bar, on the interval's grid.
+        crash_at: when the crash begins, as a fraction of the history; None lets the seed choose.
 
     Raises ``ValueError`` for anything else.
     """
@@ -115,11 +117,15 @@ def simulate(
             f"interval {format_duration(interval)} cannot be simulated; give 1s to 24h such that an hour is "
             f"a whole number of bars, or a bar a whole number of hours that divides a day"
         )
+    if crash_at is not None and not 0 < crash_at < 1:
+        raise ValueError(
+            f"crash_at is {crash_at}; give the fraction of the history before it, within 0 and 1"
+        )
     rng = np.random.default_rng(seed)
     steps_per_bar = max(1, interval // HOUR)
     step_hours = (interval / HOUR) / steps_per_bar
     bars = int(pd.Timedelta(days=days) / interval)
-    crash = _crash_path(rng, bars * steps_per_bar, symbols, step_hours)
+    crash = _crash_path(rng, bars * steps_per_bar, symbols, step_hours, crash_at)
     opens = pd.date_range(start, periods=bars * steps_per_bar, freq=interval / steps_per_bar, unit="ns")
     state = _walk(rng, opens, symbols, step_hours, crash)
     return _bars(rng, state, interval, opens, steps_per_bar, step_hours, crash)
@@ -134,8 +140,11 @@ class _Crash:
     drift: Array
 
 
-def _crash_path(rng: np.random.Generator, steps: int, symbols: int, step_hours: float) -> _Crash:
-    at = int(steps * rng.uniform(0.60, 0.85))
+def _crash_path(
+    rng: np.random.Generator, steps: int, symbols: int, step_hours: float, crash_at: float | None
+) -> _Crash:
+    chosen = rng.uniform(0.60, 0.85)  # drawn in any case: where the crash lies changes nothing else
+    at = int(steps * (chosen if crash_at is None else crash_at))
     leader_fall = rng.uniform(0.16, 0.22)
     falls = leader_fall * np.concatenate([[1.0], rng.uniform(1.0, 1.5, symbols - 1)])
     hours = (np.arange(steps)[:, np.newaxis] - at) * step_hours

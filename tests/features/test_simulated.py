@@ -92,6 +92,21 @@ def test_there_is_one_crash_for_all(returns: pd.DataFrame) -> None:
     assert 0.55 < place < 0.90
 
 
+def test_the_crash_comes_where_it_is_told() -> None:
+    market = simulate(2, 40, seed=3, crash_at=0.5)
+    worst = np.log(market.close).diff(2).idxmin()
+    assert (worst - market.times[len(market.times) // 2]).abs().max() <= pd.Timedelta(hours=3)
+    before = market.times[len(market.times) // 2 - 10]
+    untold = simulate(2, 40, seed=3)
+    pd.testing.assert_frame_equal(market.until(before).close, untold.until(before).close)
+
+
+@pytest.mark.parametrize("crash_at", [0.0, 1.0, -0.5, float("nan")])
+def test_a_crash_outside_the_history_is_refused(crash_at: float) -> None:
+    with pytest.raises(ValueError, match="crash_at"):
+        simulate(1, 20, crash_at=crash_at)
+
+
 def test_order_flow_leads_volatility(year: Market, returns: pd.DataFrame) -> None:
     """Volume above its usual foretells larger moves beyond what the moves so far foretell; shuffled it does
     not."""
