@@ -60,9 +60,9 @@ def train(
     task, times = task_of(settings), history.market.times
     end = train_end if train_end is not None else default_train_end(history, settings)
     _refuse_too_little(history, settings, end, task)
-    progress(settings.model, 0, 1)
+    progress(CHALLENGER, 0, 1)
     fit = history.fit(lookup(settings.model), end, task)
-    progress(settings.model, 1, 1)
+    progress(CHALLENGER, 1, 1)
     first, last = fit.end + task.embargo, times[-1]
     start = times[times > first][0]
     baselines = [lookup(name) for name in settings.baselines]

@@ -1,0 +1,63 @@
+"""Tables for people: summaries of forecasts, and the checks of a verdict."""
+
+from __future__ import annotations
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from training.promotion import Verdict
+
+
+def show_summary(table: pd.DataFrame, title: str) -> None:
+    """Print ``training.evaluation.summary``: FZ0 in percent units, lower is better."""
+    shown = Table(title=title)
+    for column in ("horizon", "level", "model"):
+        shown.add_column(column)
+    for column in ("rows", "FZ0", "hit ratio", "worst cell", "difference", "t"):
+        shown.add_column(column, justify="right")
+    reference = table["model"].iloc[0]
+    for row in table.to_dict("records"):
+        own = row["model"] == reference
+        shown.add_row(
+            row["horizon"],
+            f"{100 * row['level']:g} %",
+            row["model"],
+            f"{row['rows']:,}",
+            f"{row['fz0']:.4f}",
+            f"{row['hit_ratio']:.2f}",
+            f"{row['worst_cell']:.2f}",
+            "" if own else f"{row['difference']:+.4f}",
+            "" if own else f"{row['t']:+.2f}",
+            end_section=bool(row["model"] == table["model"].iloc[-1]),
+        )
+    console = Console(width=_width())
+    console.print(shown)
+    console.print(
+        f"FZ0 in percent units, lower is better; difference to {reference}, averaged over symbols and sides "
+        f"at each time, HAC t (negative: better). Hit ratio: hits over those promised.",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def show_verdict(verdict: Verdict) -> None:
+    """Print every check of a verdict, and what follows."""
+    shown = Table(
+        title=f"Challenger version {verdict.challenger} against champion "
+        f"{'(none)' if verdict.champion is None else f'version {verdict.champion}'}"
+    )
+    for column in ("check", "found", "bound", ""):
+        shown.add_column(column)
+    for check in verdict.checks:
+        shown.add_row(check.name, check.value, check.bound, "pass" if check.passed else "[bold red]FAIL")
+    console = Console(width=_width())
+    if verdict.checks:
+        console.print(shown)
+    decided = "promoted" if verdict.promote else "kept champion"
+    console.print(f"{decided}: {verdict.reason}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _width() -> int | None:
+    """As wide as the terminal; where there is none, wide enough that no cell is cut."""
+    return None if Console().is_terminal else 140

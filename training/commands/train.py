@@ -1,0 +1,62 @@
+"""``train``: fit, judge on held-out days, log, register, name it challenger."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from models.registry import Registry
+from training.backtest import progress_bars
+from training.commands.options import (
+    Bars,
+    EvaluationDays,
+    Horizons,
+    Interval,
+    Levels,
+    ModelName,
+    Symbols,
+    interval_of,
+    settings_with,
+    utc,
+)
+from training.commands.tables import show_summary
+from training.dataset import describe_market, read_history
+from training.publish import publish_trained
+from training.train import task_of, train
+
+
+def train_command(
+    bars: Bars,
+    interval: Interval = None,
+    model: ModelName = None,
+    horizons: Horizons = None,
+    levels: Levels = None,
+    symbols: Symbols = None,
+    evaluation_days: EvaluationDays = None,
+    train_end: Annotated[
+        str | None, typer.Option(help="last bar close to train on (UTC); default: before the held-out days")
+    ] = None,
+) -> None:
+    """Train a model, measure it on the days it has not seen, and register it as challenger."""
+    settings = settings_with(
+        model=model, horizons=horizons, levels=levels, symbols=symbols, evaluation_days=evaluation_days
+    )
+    end = None if train_end is None else utc("train-end", train_end)
+    history = read_history(
+        bars,
+        interval_of(interval),
+        settings.symbols,
+        (settings.model, *settings.baselines),
+        task_of(settings),
+    )
+    typer.echo(describe_market(history.market))
+    with progress_bars() as progress:
+        trained = train(history, settings, end, progress)
+    version = publish_trained(Registry(), settings.experiment, trained)
+    show_summary(trained.table, f"{settings.model} on the days it has not seen")
+    fitted = trained.fitted
+    typer.echo(
+        f"{settings.model}, trained {fitted.train_start:%Y-%m-%d} to {fitted.train_end:%Y-%m-%d}: "
+        f"{version}, challenger (run {version.run_id})"
+    )
