@@ -91,6 +91,24 @@ def test_never_held_below_what_the_rules_engine_requires(answer, candidate, serv
     assert decision.served_rates == pytest.approx((0.60, 0.125, 0.25, 0.125), rel=1e-12)
 
 
+def test_the_limit_pushes_no_rate_down(candidate, market, served, t0) -> None:
+    # Breach: from 0.20 to 0.60 at once. Calm again, the limit would be 1.25 x 0.20; the rate stays.
+    breached = candidate((0.60, 0.30, 0.60, 0.30), made_at_s=t0 + 60)
+    seen = market(t0 + 60, close=95.9)
+    first, state = decide(Candidates(champion=breached), seen, Limits(), Overrides(), served(NOW), t0 + 60)
+    assert first.served_rates == (0.60, 0.30, 0.60, 0.30)
+    higher = candidate((0.90, 0.45, 0.90, 0.45), made_at_s=t0 + 120)
+    seen = market(t0 + 120, close=98.0)
+    second, _ = decide(Candidates(champion=higher), seen, Limits(), Overrides(), state, t0 + 120)
+    assert second.served_rates == (0.60, 0.30, 0.60, 0.30)
+
+
+def test_a_rate_that_meets_no_limit_leaves_no_trace(answer, candidate, served, t0) -> None:
+    decision = answer(candidate((0.25, 0.10, 0.20, 0.125)), now_s=t0 + 60, state=served(NOW))
+    assert decision.served_rates == (0.25, 0.10, 0.20, 0.125)
+    assert decision.traces == ()
+
+
 def test_the_rules_engine_does_not_raise_what_the_model_asks(answer, candidate, served, t0) -> None:
     rules = candidate((0.60, 0.30, 0.60, 0.30), "rules")
     decision = answer(candidate((0.22, 0.10, 0.20, 0.10)), rules, now_s=t0 + 60, state=served(NOW))

@@ -35,6 +35,9 @@ def test_a_clock_that_jumps_back(at, served, t0) -> None:
     assert (decision.rung, decision.mode) == ("champion", "degraded")
     assert decision.served_rates == (0.12, 0.06, 0.12, 0.06)
     assert "jumped back by 3540 s" in decision.traces[0].why
+    # What is remembered moved back with the clock, its distances kept.
+    assert [entry.time_s - t0 for entry in state.served] == [-3540, 60, 60]
+    assert state.valid_until_s == t0 + 60 + 7200
     # A rise keeps to the steps: the jump has not opened a new hour.
     risen, _ = at(state, t0 + 120, champion=HIGH, last_close_s=bars_at)
     assert risen.served_rates == pytest.approx((0.125, 0.0625, 0.125, 0.0625), rel=1e-12)

@@ -88,6 +88,12 @@ def test_rule_1_bad_base_rates_fall_back_to_the_last_usable_ones_and_without_any
     assert later.served_rates == GOOD
 
 
+def test_rule_1_a_base_rate_may_be_all_of_the_notional(answer, market, candidate) -> None:
+    decision = answer(candidate(GOOD), seen=market(base_rates=(1.0, 1.0, 1.0, 1.0)))
+    assert decision.rung == "champion"
+    assert decision.base_rates == (1.0, 1.0, 1.0, 1.0)
+
+
 def test_rule_1_an_invented_base_is_not_remembered(market) -> None:
     seen = market(base_rates=None)
     _, state = decide(Candidates(), seen, Limits(), Overrides(), EngineState(), seen.last_close_s)
@@ -110,7 +116,9 @@ def test_rule_5_or_after_fifteen_minutes_if_that_is_longer(
 def test_rule_5_its_own_expiry_counts_if_earlier_and_not_if_later(answer, candidate, t0) -> None:
     early = candidate(GOOD, valid_until_s=t0 + 60)
     assert answer(early, now_s=t0 + 60).rung == "champion"
-    assert answer(early, now_s=t0 + 61).rung == "static"
+    late = answer(early, now_s=t0 + 61)
+    assert late.rung == "static"
+    assert late.traces[0].why == "champion refused: it expired 1 s ago"
     assert answer(candidate(GOOD, valid_until_s=t0 + 1e6), now_s=t0 + 7201).rung == "static"
 
 
@@ -119,7 +127,10 @@ def test_rule_5_a_clock_behind_the_bars_makes_no_forecast_younger(answer, market
 
 
 def test_rule_5_a_forecast_from_the_future_is_refused(answer, candidate, t0) -> None:
-    assert answer(candidate(GOOD, made_at_s=t0 + 7201), now_s=t0).rung == "static"
+    decision = answer(candidate(GOOD, made_at_s=t0 + 7201), now_s=t0)
+    assert decision.rung == "static"
+    assert decision.traces[0].why == "champion refused: it was made 7201 s ahead of the clock"
+    assert answer(candidate(GOOD, made_at_s=t0 + 7200), now_s=t0).rung == "champion"
 
 
 @pytest.mark.parametrize(
