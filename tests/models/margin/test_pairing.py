@@ -52,3 +52,12 @@ def test_what_is_checked_is_the_clamped_whole(answer, candidate, served, t0) -> 
     decision = answer(candidate(CROSSED), now_s=t0 + 3600, state=served((0.20, 0.10, 0.20, 0.10)))
     assert decision.rung == "champion"
     assert decision.served_rates == pytest.approx((0.25, 0.125, 0.19, 0.125), rel=1e-12)
+
+
+def test_a_crossed_memory_is_not_served_on(answer, candidate, served, t0) -> None:
+    """No decision writes such a memory; a hand that does must not break the next answer."""
+    decision = answer(
+        candidate((0.20, 0.10, 0.20, 0.10)), now_s=t0 + 60, state=served((0.10, 0.30, 0.20, 0.10))
+    )
+    assert decision.rung == "cap"
+    assert decision.served_rates == (1.0, 0.5, 1.0, 0.5)
