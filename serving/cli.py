@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import pandas as pd
 import typer
 from rich.console import Console
@@ -80,18 +79,13 @@ def replay_command(
 def main(argv: list[str] | None = None) -> int:
     """Run one verb; see the module for exit codes."""
     try:
-        app(args=argv, prog_name="python -m serving", standalone_mode=False)
-    except click.exceptions.Exit as done:
-        return int(done.exit_code)
-    except click.ClickException as error:
-        error.show()
-        return 2
+        app(argv, prog_name="python -m serving")
+    except SystemExit as stop:  # how typer ends: 0, or 2 after it has explained a usage error
+        return stop.code if isinstance(stop.code, int) else 0
     except ReplayError as error:
         print(f"error: {error}", file=sys.stderr)
         return 3
     except (BarError, ContradictionError, SettingsError, StoreError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except (KeyboardInterrupt, click.Abort):
-        return 0
     return 0

@@ -33,7 +33,7 @@ class BarsClock:
     runs_alone = False
 
     def now_s(self, newest_close_s: float | None) -> float:
-        return 0.0 if newest_close_s is None else newest_close_s
+        return 0.0 if newest_close_s is None else float(newest_close_s)
 
 
 def clock_named(name: Literal["wall", "bars"]) -> Clock:

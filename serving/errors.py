@@ -50,8 +50,11 @@ def shown(value: object) -> object:
     """A value as an error may carry it: strict JSON, and short."""
     if value is None or isinstance(value, bool):
         return value
-    if isinstance(value, int | float):
-        return value if math.isfinite(value) and abs(value) < 1e300 else str(value)[:_LONGEST_VALUE]
+    if isinstance(value, int):
+        # A reader in another language holds no larger ones.
+        return value if abs(value) < 2**53 else f"a whole number of {value.bit_length()} bits"
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
     text = value if isinstance(value, str) else json.dumps(value, default=str, allow_nan=True)
     return text if len(text) <= _LONGEST_VALUE else text[:_LONGEST_VALUE] + "..."
 

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
 from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
-from serving.clock import Clock
+from serving.clock import Clock, WallClock
 from serving.errors import ContradictingBarError, InvalidInputError, StoreBusyError, UnknownSymbolError
-from serving.requests import BarIn, BarsRequest, bar_tables
+from serving.requests import BarIn, BarsRequest, checked_bars
 from serving.settings import ServingSettings
-from serving.store.bars import ContradictionError, SymbolBars, add_bars, as_arrays
+from serving.store.bars import ContradictionError, SymbolBars, add_bars
 from serving.store.decisions import list_contracts
 
 #: A bar may come this much before its close by our clock: clocks differ.
 CLOCK_SKEW_S = 1.0
+#: Where the bars are the clock, one with a wrong year would stop it for all that follow. Recorded bars are of
+#: the past; a simulated market may run ahead.
+FARTHEST_AHEAD_S = 366 * 86400.0
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class Ingest:
     settings: ServingSettings
     clock: Clock
     offer: Callable[[Mapping[str, SymbolBars]], int]
+    wall: Clock = field(default_factory=WallClock)
 
     def take(self, request: BarsRequest) -> dict[str, Any]:
         """Store the bars; returns how many were new (``accepted``) and known already (``repeats``).
@@ -39,11 +43,9 @@ class Ingest:
         """
         s = self.settings
         self._refuse_unknown(request.bars)
-        tables = bar_tables(request.bars, s.interval)
-        if self.clock.runs_alone:
-            self._refuse_the_future(request.bars)
+        batch = checked_bars(request.bars, s.interval)
+        self._refuse_the_future(request.bars)
         source = request.source or s.source
-        batch = {symbol: as_arrays(table, s.interval_s) for symbol, table in tables.items()}
         try:
             with self.engine.begin() as connection:
                 added = add_bars(connection, source, s.interval_s, batch)
@@ -75,10 +77,11 @@ class Ingest:
                 )
 
     def _refuse_the_future(self, bars: list[BarIn]) -> None:
-        now_s = self.clock.now_s(None)
+        allowed_s = CLOCK_SKEW_S if self.clock.runs_alone else FARTHEST_AHEAD_S
+        now_s = self.clock.now_s(None) if self.clock.runs_alone else self.wall.now_s(None)
         for row, bar in enumerate(bars):
             ahead_s = bar.open_time.timestamp() + self.settings.interval_s - now_s
-            if ahead_s > CLOCK_SKEW_S:
+            if ahead_s > allowed_s:
                 raise InvalidInputError(
                     f"row {row} ({bar.symbol}): the bar closes {ahead_s:.0f} s from now",
                     "send a bar when it has closed; for recorded bars start the server with --clock bars",

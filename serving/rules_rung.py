@@ -54,14 +54,10 @@ def week_of(close_s: int) -> int:
 
 
 def scale_at(closes: Array, interval_s: int) -> float:
-    """The EWMA volatility (log return a bar) at the last close, as the forecast uses it; NaN where it is
+    """The EWMA volatility (log return a bar) at the last close, as the forecast uses it; NaN where
     unknown."""
-    bars = max(1, math.ceil(fhs.WINDOW_S / interval_s))
-    # One more close than returns.
-    returns = np.diff(np.log(closes[-(bars + 1) :]), prepend=np.nan)
-    decay = fhs.DECAY_PER_HOUR ** (interval_s / 3600.0)
-    found = fhs.ewma_volatility(returns, decay, bars, minimum_returns=fhs.MINIMUM_RETURNS)
-    return max(float(found[-1]), fhs.VOLATILITY_FLOOR) if np.isfinite(found[-1]) else math.nan
+    needed = fhs.window_in_bars(float(interval_s)) + 1
+    return float(fhs.scale(closes[-needed:], float(interval_s))[-1])
 
 
 def weekly_tail(closes: Array, close_s: int, interval_s: int, needs: Needs) -> WeeklyTail:

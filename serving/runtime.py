@@ -96,7 +96,13 @@ class Runtime:
 
     def forecast(self, request: ForecastRequest) -> dict[str, Any]:
         """See ``serving.forecast``."""
-        return forecast_from(request.bars, self.settings.interval, Needs.of(self.margin), self._champion)
+        return forecast_from(
+            request.bars,
+            self.settings.interval,
+            Needs.of(self.margin),
+            self._champion,
+            self.settings.window_bars,
+        )
 
     @property
     def _champion(self) -> Champion | None:

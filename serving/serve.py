@@ -69,10 +69,6 @@ def serve(given: dict[str, Any], history: Path | None, until: pd.Timestamp | Non
 
 
 def _run(settings: ServingSettings, given: dict[str, Any]) -> None:
-    # The worker is a process of its own: it reads the arguments as variables.
-    for name, value in given.items():
-        os.environ[f"FOREMARGIN_SERVING__{name.upper()}"] = str(value)
-    os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -83,6 +79,10 @@ def _run(settings: ServingSettings, given: dict[str, Any]) -> None:
                 f"{settings.host} port {settings.port} cannot be bound ({error.strerror}); "
                 f"stop what listens there, or give another --port"
             ) from error
+    # The worker is a process of its own: it reads the arguments as variables.
+    for name, value in given.items():
+        os.environ[f"FOREMARGIN_SERVING__{name.upper()}"] = str(value)
+    os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
     from serving.service import Foremargin
 
     shown = f"[{settings.host}]" if ":" in settings.host else settings.host

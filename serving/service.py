@@ -29,7 +29,7 @@ from serving.runtime import Runtime
 from serving.settings import ServingSettings
 
 runtime = Runtime(ServingSettings(), MarginSettings())
-logging.getLogger("bentoml.serve").addFilter(ClientMistakes())
+logging.getLogger("bentoml._internal.server.http_app").addFilter(ClientMistakes())
 #: How long a request may take; a short one also keeps fewer timers for the garbage collector.
 TIMEOUT_S = 15
 
@@ -76,7 +76,8 @@ class Foremargin:
         if request.symbols is not None:
             refuse_repeated_symbols(request.symbols)
         body = runtime.board.select(request.symbols, request.side, request.kind)
-        # The text was made when it was published; encoding it again at every read would be the endpoint's cost.
+        # The text was made when it was published; encoding it again at every read would be the endpoint's
+        # cost.
         return Response(body, media_type="application/json")  # type: ignore[return-value]
 
     @bentoml.api(route="/v1/forecast")  # type: ignore[untyped-decorator]

@@ -1,0 +1,101 @@
+"""The window against the bar tables it was filled from."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from features.bars import VALUE_COLUMNS, Market
+from serving.store.bars import as_arrays
+from serving.window import MarketWindow
+
+HOUR = 3600
+
+
+def filled(market: Market, bars: int, upto: int) -> MarketWindow:
+    window = MarketWindow(HOUR, bars)
+    window.add_symbols(list(market.symbols))
+    for s in market.symbols:
+        arrays = as_arrays(market.bars(s).iloc[:upto], HOUR)
+        window.fill(s, arrays.closes_s, arrays.values)
+    return window
+
+
+def seconds(time: pd.Timestamp) -> int:
+    return int(time.timestamp())
+
+
+def test_appending_gives_what_the_market_has(market: Market) -> None:
+    bars, upto = 100, 150
+    window = filled(market, bars, upto)
+    tables = {s: as_arrays(market.bars(s), HOUR) for s in market.symbols}
+    # Past the spare room, so that rows are moved.
+    for row in range(upto, 1200):
+        for s, arrays in tables.items():
+            assert window.put(s, int(arrays.closes_s[row]), arrays.values[row])
+    now = market.times[1199]
+    assert window.newest_s == seconds(now)
+    found = window.market(seconds(now), bars)
+    wanted = market.until(now).last(bars)
+    assert found.times.equals(wanted.times)
+    for column in VALUE_COLUMNS:
+        pd.testing.assert_frame_equal(found[column], wanted[column], check_freq=False)
+    for s in market.symbols:
+        np.testing.assert_array_equal(window.closes(s, seconds(now)), wanted.close[s])
+    earlier = window.market(seconds(market.times[1150]), 10)
+    assert earlier.times.equals(market.times[1141:1151])
+
+
+def test_a_bar_is_written_once(market: Market) -> None:
+    window = filled(market, 100, 50)
+    symbol = market.symbols[0]
+    there = window.closes(symbol, seconds(market.times[49]))[-1]
+    assert not window.put(symbol, seconds(market.times[49]), np.full(9, 7.0))
+    assert window.closes(symbol, seconds(market.times[49]))[-1] == there
+
+
+def test_holes_are_nan_and_late_bars_fill_them(market: Market) -> None:
+    window = filled(market, 100, 10)
+    first, second = market.symbols
+    ahead_s = seconds(market.times[12])
+    window.put(first, ahead_s, np.ones(9))
+    assert np.isnan(window.closes(first, ahead_s)[-3:-1]).all()
+    assert window.newest_close(first, ahead_s) == (ahead_s, 1.0)
+    assert window.newest_close(second, ahead_s) == (
+        seconds(market.times[9]),
+        float(market.close[second].iloc[9]),
+    )
+    assert window.put(second, ahead_s - HOUR, np.full(9, 2.0))
+    assert window.newest_close(second, ahead_s) == (ahead_s - HOUR, 2.0)
+
+
+def test_a_bar_before_the_window_began_makes_room_for_it() -> None:
+    window = MarketWindow(HOUR, 10)
+    window.add_symbols(["A"])
+    window.put("A", 100 * HOUR, np.ones(9))
+    assert window.put("A", 95 * HOUR, np.full(9, 2.0))
+    assert window.closes("A", 100 * HOUR).tolist()[0] == 2.0
+    assert len(window.closes("A", 100 * HOUR)) == 6
+    assert not window.put("A", 80 * HOUR, np.ones(9)), "older than the window"
+
+
+def test_a_leap_beyond_the_window_forgets_what_was(market: Market) -> None:
+    window = filled(market, 100, 50)
+    symbol = market.symbols[0]
+    far_s = seconds(market.times[49]) + 5000 * HOUR
+    window.put(symbol, far_s, np.ones(9))
+    assert np.isfinite(window.closes(symbol, far_s)).sum() == 1
+    assert window.newest_close(market.symbols[1], far_s) is None
+
+
+def test_a_close_off_the_grid_is_refused() -> None:
+    window = MarketWindow(HOUR, 10)
+    window.add_symbols(["A"])
+    with pytest.raises(ValueError, match="grid"):
+        window.put("A", HOUR + 1, np.ones(9))
+
+
+def test_a_contract_that_joins_later_has_no_past(market: Market) -> None:
+    window = filled(market, 100, 50)
+    window.add_symbols(["NEW", market.symbols[0]])
+    assert window.symbols == (*market.symbols, "NEW")
+    assert window.newest_close("NEW", seconds(market.times[49])) is None
