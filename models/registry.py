@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -100,14 +101,13 @@ def reaching(uri: str) -> Iterator[None]:
         ) from error
 
 
-def _shown(uri: str) -> str:
-    """A URI without the password that it may carry."""
-    scheme, separator, rest = uri.partition("://")
-    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
+def _shown(text: str) -> str:
+    """Without the user and password that a URI may carry."""
+    return re.sub(r"//[^/@\s]+@", "//", text)
 
 
 def _line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return _shown(str(error).strip().splitlines()[0]) if str(error).strip() else type(error).__name__
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,176 @@
+"""Artifacts: what is read is what was written, and nothing else is read."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from features.bars import Market
+from models.artifact import ArtifactError, Fitted, code_version, read_artifact, read_info, write_artifact
+from models.forecast.ewma import EwmaModel
+
+FitUntil = Callable[[int], Fitted]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, fit_until: FitUntil) -> Path:
+    write_artifact(tmp_path / "artifact", fit_until(80))
+    return tmp_path / "artifact"
+
+
+def test_a_read_model_forecasts_to_the_bit_as_the_written_one(
+    folder: Path, fit_until: FitUntil, small_market: Market
+) -> None:
+    fitted, artifact = fit_until(80), read_artifact(folder)
+    expected = fitted.model.predict(fitted.pipeline.online(small_market))
+    found = artifact.model.predict(artifact.pipeline.online(small_market))
+    np.testing.assert_array_equal(found.var, expected.var)
+    np.testing.assert_array_equal(found.es, expected.es)
+    assert found.rows.equals(expected.rows)
+
+
+def test_the_info_says_what_it_was_made_from(folder: Path, fit_until: FitUntil) -> None:
+    fitted, info = fit_until(80), read_info(folder)
+    assert (info.model, info.symbols) == ("ewma", fitted.symbols)
+    assert info.features == fitted.pipeline.names
+    assert (info.look_back, info.interval) == (fitted.pipeline.look_back, fitted.pipeline.interval)
+    assert (info.horizons, info.levels) == (fitted.model.horizons, fitted.model.levels)
+    assert (info.train_start, info.train_end) == (fitted.train_start, fitted.train_end)
+    assert info.data_fingerprint == fitted.data_fingerprint
+    assert info.scores == {"fz0/1h/0.99": 0.75, "fz0/4h/0.99": None}
+    assert info.code_version == code_version()
+    assert set(info.files) == {"pipeline.json", "model/forecast.json"}
+
+
+def test_two_identical_trainings_share_a_fingerprint(
+    folder: Path, fit_until: FitUntil, tmp_path: Path
+) -> None:
+    again = write_artifact(tmp_path / "again", fit_until(80))
+    first = read_info(folder)
+    assert again.fingerprint == first.fingerprint
+    assert again.made_at > first.made_at
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"scores": {"fz0/1h/0.99": 0.76}},
+        {"data_fingerprint": "0" * 64},
+        {"symbols": ("BETA", "ALPHA")},
+    ],
+    ids=lambda c: next(iter(c)),
+)
+def test_another_content_has_another_fingerprint(
+    folder: Path, fit_until: FitUntil, tmp_path: Path, change: dict[str, object]
+) -> None:
+    other = dataclasses.replace(fit_until(80), **change)  # type: ignore[arg-type]
+    assert write_artifact(tmp_path / "other", other).fingerprint != read_info(folder).fingerprint
+
+
+def test_other_training_data_has_another_fingerprint(
+    folder: Path, fit_until: FitUntil, tmp_path: Path
+) -> None:
+    other = dataclasses.replace(fit_until(70), train_end=fit_until(80).train_end)
+    assert write_artifact(tmp_path / "other", other).fingerprint != read_info(folder).fingerprint
+
+
+@pytest.mark.parametrize("name", ["pipeline.json", "model/forecast.json"])
+def test_an_altered_byte_is_found(folder: Path, name: str) -> None:
+    content = bytearray((folder / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / name).write_bytes(content)
+    with pytest.raises(ArtifactError, match=f"{name} was altered"):
+        read_artifact(folder)
+
+
+def test_an_altered_info_is_found(folder: Path) -> None:
+    content = json.loads((folder / "model.json").read_text())
+    content["train_end"] = "2030-01-01T00:00:00+00:00"
+    (folder / "model.json").write_text(json.dumps(content))
+    with pytest.raises(ArtifactError, match="does not match its own fingerprint"):
+        read_artifact(folder)
+
+
+def test_a_missing_file_is_named(folder: Path) -> None:
+    (folder / "model" / "forecast.json").unlink()
+    with pytest.raises(ArtifactError, match=r"lacks model/forecast.json"):
+        read_artifact(folder)
+
+
+def test_a_file_that_nobody_listed_is_refused(folder: Path) -> None:
+    (folder / "model" / "extra.pkl").write_bytes(b"\x80\x04.")
+    with pytest.raises(ArtifactError, match=r"has model/extra.pkl, which model.json does not list"):
+        read_artifact(folder)
+
+
+def test_a_link_is_refused(folder: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "outside.json"
+    (folder / "pipeline.json").rename(outside)
+    (folder / "pipeline.json").symlink_to(outside)
+    with pytest.raises(ArtifactError, match="is a link"):
+        read_artifact(folder)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "is not JSON"),
+        ("[]", "has format None"),
+        ('{"format": 99}', "has format 99; this version reads format 1"),
+        ('{"format": 1, "model": "ewma"}', "is incomplete or malformed"),
+        ('{"format": 1, "model": "ewma", "features": 3}', "is incomplete or malformed"),
+    ],
+)
+def test_a_broken_info_is_refused(folder: Path, content: str, message: str) -> None:
+    (folder / "model.json").write_text(content)
+    with pytest.raises(ArtifactError, match=message):
+        read_info(folder)
+
+
+def test_an_absent_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"has no readable model.json"):
+        read_artifact(tmp_path / "nowhere")
+
+
+def test_a_model_that_this_version_lacks_is_refused(fit_until: FitUntil, tmp_path: Path) -> None:
+    class Retired(EwmaModel):
+        name = "retired"
+
+    fitted = fit_until(80)
+    model = Retired()
+    model.__dict__.update(fitted.model.__dict__)
+    write_artifact(tmp_path / "artifact", dataclasses.replace(fitted, model=model))
+    with pytest.raises(ArtifactError, match=r"cannot be loaded.*model 'retired' is unknown"):
+        read_artifact(tmp_path / "artifact")
+    assert read_artifact(tmp_path / "artifact", lambda _: Retired).info.model == "retired"
+
+
+def test_an_artifact_is_never_overwritten(folder: Path, fit_until: FitUntil) -> None:
+    before = read_info(folder)
+    with pytest.raises(ArtifactError, match="exists already"):
+        write_artifact(folder, fit_until(70))
+    assert read_info(folder) == before
+
+
+def test_a_failed_write_leaves_nothing(tmp_path: Path, fit_until: FitUntil) -> None:
+    class Failing(EwmaModel):
+        def save(self, folder: Path) -> None:
+            (folder / "half").write_text("written")
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_artifact(tmp_path / "artifact", dataclasses.replace(fit_until(80), model=Failing()))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_score_that_is_not_a_number_is_refused(tmp_path: Path, fit_until: FitUntil) -> None:
+    with pytest.raises(ValueError, match="JSON compliant"):
+        write_artifact(
+            tmp_path / "artifact", dataclasses.replace(fit_until(80), scores={"fz0": float("nan")})
+        )
+    assert list(tmp_path.iterdir()) == []
