@@ -21,6 +21,7 @@ row needs all of its inputs, and is left out otherwise.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -31,11 +32,11 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from features.bars import REQUIRED_COLUMNS
 from features.durations import format_duration
-from features.pipeline import FeatureFrame, all_features
+from features.pipeline import FeatureFrame
 from features.windows import rolling_sum
 from models.forecast._files import read_content, write_bytes, write_content
+from models.forecast._inputs import input_names, needed_features
 from models.forecast._pareto import pareto_tail
 from models.forecast._residuals import (
     SCALE_FEATURE,
@@ -49,24 +50,20 @@ from models.forecast._residuals import (
 )
 from models.forecast.base import Dataset, TailForecast, TailModel
 
-#: Families of features that paid on data before October 2024; order flow did not, at one hour bars.
-FAMILIES = ("volatility", "calendar", "spillover")
-#: Levels of volatility are left out: trees cannot follow one that the training window never saw.
-NOT_INPUTS = (SCALE_FEATURE, "log_volatility")
-
 
 class Settings(BaseModel):
     """Of the trees and of the tail. Defaults were chosen on decision times before October 2024."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    trees: int = Field(200, ge=1)
+    trees: int = Field(150, ge=1)
     learning_rate: float = Field(0.05, gt=0, le=1)
     leaves: int = Field(8, ge=2)
-    #: Rows in a leaf at least, times sqrt(h): neighbouring rows share most of a long horizon.
-    min_leaf_rows: int = Field(500, ge=1)
+    #: Rows in a leaf at least, times sqrt(h): neighbouring rows share most of a long horizon. Never more
+    #: than a fiftieth of the rows, so that a short history is still split.
+    min_leaf_rows: int = Field(2000, ge=1)
     #: L2 penalty of a leaf, which pulls the forecast towards the EWMA's.
-    leaf_penalty: float = Field(10.0, ge=0)
+    leaf_penalty: float = Field(50.0, ge=0)
     feature_fraction: float = Field(0.5, gt=0, le=1)
     row_fraction: float = Field(0.5, gt=0, le=1)
     bins: int = Field(63, ge=2, le=255)
@@ -80,7 +77,7 @@ class Settings(BaseModel):
     #: Matured rows that a fit needs, all symbols together.
     min_rows: int = Field(2000, ge=500)
     seed: int = 1
-    #: Threads of a fit. Predicting takes one: more cost a single row milliseconds.
+    #: Fits side by side. Predicting takes one thread: more cost a single row milliseconds.
     fit_threads: int = Field(2, ge=1)
 
 
@@ -88,7 +85,7 @@ class GbmModel(TailModel):
     """See the module. ``tails`` has shape (VaR or ES, horizon, side, level)."""
 
     name: ClassVar[str] = "gbm"
-    refit_every: ClassVar[pd.Timedelta] = pd.Timedelta(days=30)
+    refit_every: ClassVar[pd.Timedelta] = pd.Timedelta(days=45)
 
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or Settings()
@@ -98,17 +95,11 @@ class GbmModel(TailModel):
 
     @classmethod
     def feature_names(cls) -> tuple[str, ...] | None:
-        """Everything of ``FAMILIES`` that any bars allow, so that the inputs do not depend on the source."""
-        return tuple(
-            output
-            for f in all_features()
-            if f.family in FAMILIES and set(f.needs) <= set(REQUIRED_COLUMNS)
-            for output in f.outputs
-        )
+        return needed_features()
 
     def fit(self, dataset: Dataset) -> Self:
-        features, wanted = dataset.features, self.feature_names() or ()
-        inputs = tuple(n for n in features.names if n in wanted and n not in NOT_INPUTS)
+        features = dataset.features
+        inputs = input_names(features.names)
         levels = with_breaker(dataset.levels)
         rows = features.matrix(inputs)
         complete = np.isfinite(rows).all(axis=1).reshape(len(features.times), -1)
@@ -185,42 +176,48 @@ class GbmModel(TailModel):
             "metric": "None",
             "learning_rate": s.learning_rate,
             "num_leaves": s.leaves,
-            "min_data_in_leaf": round(s.min_leaf_rows * np.sqrt(bars)),
+            "min_data_in_leaf": round(min(s.min_leaf_rows * np.sqrt(bars), len(y) / 50)),
             "lambda_l2": s.leaf_penalty,
             "feature_fraction": s.feature_fraction,
             "bagging_fraction": s.row_fraction,
             "bagging_freq": 1,
             "max_bin": s.bins,
-            "num_threads": s.fit_threads,
+            # One thread a fit, fits side by side: LightGBM's own threads wait for each other in a loop, which
+            # on a shared machine costs several times what they gain.
+            "num_threads": 1,
             "seed": s.seed,
             "deterministic": True,
-            "force_col_wise": True,
+            "force_row_wise": True,
             "verbose": -1,
         }
         data = lightgbm.Dataset(rows, y, params=parameters, free_raw_data=False).construct()
-        log_ratio = np.empty(len(y))
         edges = np.quantile(time, np.linspace(0, 1, s.folds + 1)).round().astype("intp")
         edges[-1] += 1
-        for first, end in pairwise(edges):
-            held_out = (time >= first) & (time < end)
-            seen = np.flatnonzero((time < first - bars) | (time >= end + bars))
-            if seen.size < s.min_rows // 2:
-                raise ValueError(
-                    f"only {seen.size} rows remain outside a block of time and {bars} bars on either side, "
-                    f"and {s.min_rows // 2} are needed; give more history, or fewer folds"
-                )
-            booster = lightgbm.train(parameters, data.subset(seen), s.trees)
-            log_ratio[held_out] = _raw_score(booster, rows[held_out], s.fit_threads)
-        booster = lightgbm.train(parameters, data, s.trees)
+        blocks = [(time >= first) & (time < end) for first, end in pairwise(edges)]
+        seen = [
+            np.flatnonzero((time < first - bars) | (time >= end + bars)) for first, end in pairwise(edges)
+        ]
+        fewest = min(len(others) for others in seen)
+        if fewest < s.min_rows // 2:
+            raise ValueError(
+                f"only {fewest} rows remain outside a block of time and {bars} bars on either side, "
+                f"and {s.min_rows // 2} are needed; give more history, or fewer folds"
+            )
+        parts = [data, *(data.subset(others).construct() for others in seen)]
+        with ThreadPoolExecutor(s.fit_threads) as pool:
+            boosters = list(pool.map(lambda part: lightgbm.train(parameters, part, s.trees), parts))
+        log_ratio = np.empty(len(y))
+        for block, booster in zip(blocks, boosters[1:], strict=True):
+            log_ratio[block] = _raw_score(booster, rows[block])
         # Read back from its own text: what is saved is what forecasts.
-        return lightgbm.Booster(model_str=booster.model_to_string()), log_ratio
+        return lightgbm.Booster(model_str=boosters[0].model_to_string()), log_ratio
 
 
-def _raw_score(booster: Any, rows: NDArray[np.float64], threads: int = 1) -> NDArray[np.float64]:
+def _raw_score(booster: Any, rows: NDArray[np.float64]) -> NDArray[np.float64]:
     """ln m, shape (row,). LightGBM refuses an empty matrix, which is an ordinary answer here."""
     if len(rows) == 0:
         return np.empty(0)
-    return np.asarray(booster.predict(rows, raw_score=True, num_threads=threads), dtype="float64")
+    return np.asarray(booster.predict(rows, raw_score=True, num_threads=1), dtype="float64")
 
 
 def _trees_file(horizon: pd.Timedelta) -> str:

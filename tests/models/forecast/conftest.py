@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pandas as pd
 import pytest
+import torch
 
 from features.bars import Market
 from features.pipeline import Pipeline
@@ -38,3 +39,12 @@ def make_dataset() -> MakeDataset:
         return Dataset(features, market.close, horizons, levels)
 
     return make
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_torch_thread() -> Iterator[None]:
+    """Test runners share the cores, and threads that wait for each other cost more than they gain."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
