@@ -330,7 +330,7 @@ def set_clock() -> Callable[[float], SetClock]:
     return SetClock
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def eventually() -> Callable[..., None]:
     """Waits for something that another thread or process does; fails after a generous while."""
 

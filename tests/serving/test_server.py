@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 from sqlalchemy import create_engine, text
 
@@ -215,58 +215,6 @@ def decisions(database: Path) -> list[tuple[Any, ...]]:
     return [tuple(row) for row in rows]
 
 
-def drained(url: str) -> bool:
-    return bool(httpx.get(f"{url}/live/status").json()["pending_closes"] == 0)
-
-
-@pytest.mark.parametrize("whom", ["worker", "server"])
-def test_killed_in_the_middle_of_a_replay_it_goes_on_as_if_nothing_had_been(
-    make_server: Callable[..., Any],
-    folder: Path,
-    market: Market,
-    tail: Tail,
-    tmp_path: Path,
-    eventually: Callable[..., None],
-    whom: str,
-) -> None:
-    feed = tail[:8]
-    history = ("--history", str(folder), "--until", market.times[-25].isoformat())
-    whole = make_server(*history, "--database", f"sqlite:///{tmp_path / 'whole.db'}")
-    whole.start()
-    for bars in feed:
-        assert httpx.post(f"{whole.url}/v1/bars", json={"bars": bars}).status_code == 200
-    eventually(lambda: drained(whole.url))
-    answered = httpx.get(f"{whole.url}/live/multipliers").json()
-    whole.end()
-
-    killed = make_server(*history, "--database", f"sqlite:///{tmp_path / 'killed.db'}")
-    killed.start()
-    for bars in feed[:4]:
-        httpx.post(f"{killed.url}/v1/bars", json={"bars": bars})
-    if whom == "server":
-        # The supervisor alone: its worker has to notice, and give up port and store.
-        killed.process.kill()
-        killed.process.wait()
-        killed.process = None
-        killed.start()
-    else:
-        import psutil
-
-        (worker,) = psutil.Process(killed.process.pid).children()
-        worker.send_signal(signal.SIGKILL)
-        worker.wait()
-    eventually(lambda: alive(killed.url))
-    values = httpx.get(f"{killed.url}/live/multipliers").json()["multipliers"]
-    assert len(values) == 8
-    assert all(0.6 <= v["multiplier"] <= 10 and v["rung"] for v in values)
-    for bars in feed:
-        assert httpx.post(f"{killed.url}/v1/bars", json={"bars": bars}).status_code == 200
-    eventually(lambda: drained(killed.url))
-    assert httpx.get(f"{killed.url}/live/multipliers").json() == answered
-    killed.end()
-    assert decisions(tmp_path / "killed.db") == decisions(tmp_path / "whole.db")
-
-
 def alive(url: str) -> bool:
     try:
         return httpx.get(f"{url}/readyz").status_code == 200
@@ -274,17 +222,91 @@ def alive(url: str) -> bool:
         return False
 
 
-def test_with_tokens_nothing_is_open_but_the_probes(make_server: Callable[..., Any]) -> None:
-    made = make_server(
-        FOREMARGIN_SERVING__READ_TOKENS='["read-read-read-read"]',
-        FOREMARGIN_SERVING__INGEST_TOKENS='["ingest-ingest-ingest"]',
-    )
+READER = {"Authorization": "Bearer read-read-read-read"}
+FEEDER = {"Authorization": "Bearer ingest-ingest-ingest"}
+TOKENS = {
+    "FOREMARGIN_SERVING__READ_TOKENS": '["read-read-read-read"]',
+    "FOREMARGIN_SERVING__INGEST_TOKENS": '["ingest-ingest-ingest"]',
+}
+
+
+@pytest.fixture(scope="module")
+def history(folder: Path, market: Market) -> tuple[str, ...]:
+    return ("--history", str(folder), "--until", market.times[-25].isoformat())
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(
+    make_server: Callable[..., Any],
+    history: tuple[str, ...],
+    tail: Tail,
+    tmp_path_factory: pytest.TempPathFactory,
+    eventually: Callable[..., None],
+) -> Any:
+    """A server with tokens that was fed eight closes; it and its database."""
+    database = tmp_path_factory.mktemp("whole") / "whole.db"
+    made = make_server(*history, "--database", f"sqlite:///{database}", **TOKENS)
     made.start()
-    assert_refused(httpx.get(f"{made.url}/live/status"), 401)
-    reader = {"Authorization": "Bearer read-read-read-read"}
-    assert httpx.get(f"{made.url}/live/multipliers", headers=reader).json() == {
-        "version": 0,
-        "multipliers": [],
-    }
-    assert_refused(httpx.post(f"{made.url}/v1/bars", json={"bars": []}, headers=reader), 403)
+    with httpx.Client(base_url=made.url, headers=FEEDER) as client:
+        for bars in tail[:8]:
+            assert client.post("/v1/bars", json={"bars": bars}).status_code == 200
+        eventually(lambda: client.get("/live/status").json()["pending_closes"] == 0)
+    yield made, database
     made.end()
+
+
+def test_with_tokens_nothing_is_open_but_the_probes(uninterrupted: Any, tail: Tail) -> None:
+    url = uninterrupted[0].url
+    assert alive(url)
+    for path in ("/live/status", "/live/multipliers", "/metrics", "/docs.json"):
+        assert_refused(httpx.get(url + path), 401)
+        assert httpx.get(url + path, headers=READER).status_code == 200
+    assert_refused(httpx.post(f"{url}/v1/bars", json={"bars": tail[0]}, headers=READER), 403)
+
+
+def test_killed_twice_in_a_replay_it_goes_on_as_if_nothing_had_been(
+    uninterrupted: Any,
+    make_server: Callable[..., Any],
+    history: tuple[str, ...],
+    tail: Tail,
+    tmp_path: Path,
+    eventually: Callable[..., None],
+) -> None:
+    database = tmp_path / "killed.db"
+    killed = make_server(*history, "--database", f"sqlite:///{database}")
+    url = killed.url
+
+    def feed(steps: Tail) -> None:
+        for bars in steps:
+            assert httpx.post(f"{url}/v1/bars", json={"bars": bars}).status_code == 200
+
+    def assert_bounded() -> None:
+        values = httpx.get(f"{url}/live/multipliers").json()["multipliers"]
+        assert len(values) == 8
+        for value in values:
+            assert 0.6 <= value["multiplier"] <= 10
+            assert value["rung"] == "rules"
+
+    killed.start()
+    feed(tail[:3])
+    # The supervisor alone: its worker has to notice, and give up port and store.
+    killed.process.kill()
+    killed.process.wait()
+    eventually(lambda: not alive(url))
+    killed.start()
+    assert_bounded()
+    feed(tail[:6])
+    # The worker alone: its supervisor starts another.
+    (worker,) = psutil.Process(killed.process.pid).children()
+    worker.kill()
+    worker.wait()
+    eventually(lambda: alive(url))
+    assert_bounded()
+    feed(tail[:8])
+    eventually(lambda: httpx.get(f"{url}/live/status").json()["pending_closes"] == 0)
+
+    whole, whole_database = uninterrupted
+    answered = httpx.get(f"{whole.url}/live/multipliers", headers=READER).json()
+    assert httpx.get(f"{url}/live/multipliers").json() == answered
+    killed.end()
+    assert decisions(database) == decisions(whole_database)
