@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from features.durations import format_duration
+from features.pipeline import Pipeline
+from features.regime import REGIMES
 from models.artifact import Fitted
 from models.forecast.discovery import model_class
 from training.backtest import Progress, backtest, keep_levels
@@ -91,13 +93,19 @@ def scores(table: pd.DataFrame) -> dict[str, float | None]:
 def _fitted(history: History, fit: Fit, table: pd.DataFrame) -> Fitted:
     return Fitted(
         model=fit.model,
-        pipeline=fit.pipeline,
+        pipeline=_with_regimes(history, fit),
         symbols=history.market.symbols,
         train_start=fit.start,
         train_end=fit.end,
         data_fingerprint=history.fingerprint,
         scores=scores(table),
     )
+
+
+def _with_regimes(history: History, fit: Fit) -> Pipeline:
+    """The model's pipeline and the regime probabilities that every decision reports, of the same window."""
+    names = {*fit.pipeline.names, *(f"regime_{name}" for name in REGIMES)}
+    return Pipeline.fit(history.market.until(fit.end).since(fit.start), names)
 
 
 def _refuse_too_little(history: History, settings: TrainingSettings, end: pd.Timestamp, task: Task) -> None:
