@@ -46,7 +46,8 @@ def test_kupiec_p_values_and_ends() -> None:
 
 
 def hits_with_transitions() -> np.ndarray:
-    """1043 rows with N00 932, N10 53, N01 53, N11 4: 53 runs of hits, four of them of two, among 986 misses."""
+    """1043 rows with N00 932, N10 53, N01 53, N11 4: 53 runs of hits, four of them of two, among 986
+    misses."""
     series = [0]
     for run in range(53):
         series += [1] * (2 if run < 4 else 1) + [0]
