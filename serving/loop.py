@@ -75,7 +75,9 @@ class DecisionLoop:
         self._contracts: dict[str, Contract] = {}
         self._outlooks: dict[str, Outlook] = {}
         self._decisions: dict[str, Decision] = {}
+        #: The champion at the last decisions, and the one that the outlooks were made with.
         self._version_in_use = ""
+        self._looked_with = ""
         self._pending: dict[int, dict[str, NDArray[np.float64]]] = {}
         self._lock = threading.Lock()
         self._woken, self._stop = threading.Event(), threading.Event()
@@ -150,7 +152,7 @@ class DecisionLoop:
             self._thread.join(timeout=30)
 
     def _run(self) -> None:
-        steps = [self.load, self.begin, self._await_champion]
+        steps = [self.load, self.begin, self.renew_expired, self._await_champion]
         while not self._stop.is_set():
             try:
                 while steps and not self._stop.is_set():
@@ -214,6 +216,14 @@ class DecisionLoop:
             self._decide(fresh, "start", self._window.newest_s, None)
         self._loaded = True
 
+    def renew_expired(self) -> None:
+        """Decide anew at once where an answer expired while nobody decided; a model is not waited for with
+        that."""
+        now_s = self._clock.now_s(self._window.newest_s)
+        ends = [c.state.valid_until_s for c in self._contracts.values()]
+        if any(end_s is not None and end_s <= now_s for end_s in ends):
+            self.tick()
+
     def _await_champion(self) -> None:
         self._champion.asked.wait(self._settings.model_wait_s)
 
@@ -222,6 +232,9 @@ class DecisionLoop:
         champion = self._champion.current
         version = "" if champion is None else champion.version
         if version == self._version_in_use:
+            if version != self._looked_with:
+                # It came after a restart's first look; the next decision of each contract looks again.
+                self._outlooks.clear()
             return
         newest_s = self._window.newest_s
         if newest_s is not None and self._contracts:
@@ -298,6 +311,7 @@ class DecisionLoop:
         self, contracts: list[Contract], trigger: str, until_s: int | None, champion: Champion | None
     ) -> list[Decided]:
         """Look and decide; nothing is stored or published yet."""
+        self._looked_with = "" if champion is None else champion.version
         outlooks: dict[str, Outlook] = {}
         learned = {c.symbol: c for c in contracts}
         if until_s is not None:
@@ -333,6 +347,7 @@ class DecisionLoop:
         missing = [c for c in self._contracts.values() if c.symbol not in self._outlooks]
         if newest_s is None or not missing:
             return
+        self._looked_with = "" if champion is None else champion.version
         by_close: dict[int, list[Contract]] = {}
         for contract in missing:
             newest = self._window.newest_close(contract.symbol, newest_s)

@@ -210,13 +210,14 @@ class Bench:
 
 @pytest.fixture
 def bench(market: Market) -> Callable[..., Bench]:
-    """Makes a bench on a store: loaded, begun, with ``history_hours`` left to feed where the store is new."""
+    """Makes a bench on a store: loaded and begun, with all but the last 24 closes as its history."""
 
     def make(
         engine: Engine,
         champion: Champion | None = None,
         clock: Clock | None = None,
         history: bool = True,
+        follow: bool = True,
         **settings: Any,
     ) -> Bench:
         chosen = ServingSettings(
@@ -231,7 +232,8 @@ def bench(market: Market) -> Callable[..., Bench]:
         loop.publish_stored()
         loop.load()
         loop.begin()
-        loop.follow_champion()
+        if follow:
+            loop.follow_champion()
         return Bench(loop, Ingest(engine, chosen, used, loop.offer), champions, engine)
 
     return make

@@ -327,6 +327,52 @@ def test_an_answer_is_renewed_before_it_expires(
     assert len(records(sqlite)) < 30, "but it is not stored at every tick"
 
 
+def test_what_expired_during_an_outage_is_renewed_before_a_model_is_there(
+    sqlite: Engine,
+    bench: Callable[..., Any],
+    tail: Tail,
+    set_clock: Any,
+    market: Market,
+    champion: Callable[..., Champion],
+) -> None:
+    clock = set_clock(market.times[-24].timestamp() + 5)
+    made = bench(sqlite, champion("1"), clock=clock)
+    made.feed(tail[0])
+    assert made.rungs() == {"champion"}
+
+    # A short stop: the answer stands, and the champion, when it comes, goes on.
+    clock.time_s += 600
+    again = bench(sqlite, None, clock=clock, history=False, follow=False)
+    again.loop.renew_expired()
+    assert again.rungs() == {"champion"}, "nothing expired, nothing is decided"
+
+    clock.time_s += 2.5 * HOUR
+    late = bench(sqlite, None, clock=clock, history=False, follow=False)
+    late.loop.renew_expired()
+    assert late.rungs() == {"rules"}
+    assert all(v["valid_until"] > clock_text(clock.time_s) for s in market.symbols for v in late.answer(s))
+
+
+def test_a_champion_that_loads_after_a_restarts_first_look_is_heard(
+    sqlite: Engine,
+    bench: Callable[..., Any],
+    tail: Tail,
+    set_clock: Any,
+    market: Market,
+    champion: Callable[..., Champion],
+) -> None:
+    clock = set_clock(market.times[-24].timestamp() + 5)
+    made = bench(sqlite, champion("1"), clock=clock)
+    made.feed(tail[0])
+    again = bench(sqlite, None, clock=clock, history=False, follow=False)
+    again.loop.tick()
+    assert again.rungs() == {"last_good"}
+    again.champions.current = champion("1")
+    again.loop.follow_champion()
+    again.loop.tick()
+    assert again.rungs() == {"champion"}
+
+
 def test_a_bar_from_the_future_is_refused_by_the_wall_clock(
     sqlite: Engine, bench: Callable[..., Any], tail: Tail, set_clock: Any, market: Market
 ) -> None:
