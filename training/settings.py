@@ -24,7 +24,7 @@ class GateSettings(BaseModel):
     #: FZ0 at any one horizon and level: refused where the mean difference to a rival has a HAC t above this.
     worse_t: FiniteFloat = Field(2.0, gt=0)
     #: The same for the mean over all horizons and levels, which is less noisy and so held tighter.
-    worse_t_overall: FiniteFloat = Field(1.0, gt=0)
+    worse_t_overall: FiniteFloat = Field(1.64, gt=0)
     #: Probability of refusing a model with true coverage for too many hits, over all cells together.
     too_many_hits_error: FiniteFloat = Field(0.01, gt=0, lt=1)
     #: The same for too few hits. Margin that is too high costs money, not safety, so it is refused less
