@@ -1,9 +1,9 @@
 """What the learning models look at: prices' own features, relative to the EWMA scale.
 
-Chosen on decision times before October 2024. All 57 inputs of the families volatility, calendar and spillover
-together were no better than these at one and four hours, and worse at a day. Order flow made the forecasts no
-better at one hour, and worse at four. The level of volatility is left out: one that the training window
-never saw cannot be learned from.
+Chosen on decision times from January to September 2024. All 63 inputs of the families volatility,
+calendar and spillover together were worse at one hour and a day than these, and about equal at four
+hours. Order flow made the forecasts no better at one hour, and worse at four. The level of volatility is
+left out: one that the training window never saw cannot be learned from.
 """
 
 from __future__ import annotations
