@@ -39,6 +39,7 @@ from models.forecast.discovery import model_class
 from models.registry import Registry, Version
 from training.backtest import Progress
 from training.dataset import History, ModelLookup, TrainingRefusedError, describe_market, read_history
+from training.plots import Draw, figures
 from training.promotion import Verdict, judge, promote
 from training.publish import Checkpoint, publish
 from training.settings import TrainingSettings
@@ -79,6 +80,7 @@ def nightly(
     progress: Progress = lambda *_: None,
     checkpoint: Checkpoint = lambda _: None,
     lookup: ModelLookup = model_class,
+    draw: Draw = figures,
 ) -> tuple[Outcome, Verdict | None]:
     """Do the run of these bars and settings, or what is left of it, and return its outcome and verdict.
 
@@ -109,7 +111,9 @@ def nightly(
             checkpoint("gate_passed")
         info, scored = _trained(folder, history, settings, progress, checkpoint, lookup)
         say(f"train    {info.model} to {info.train_end:%Y-%m-%d %H:%M}, artifact {info.fingerprint[:12]}")
-        version = publish(registry, settings.experiment, folder / "artifact", info, scored, key, checkpoint)
+        version = publish(
+            registry, settings.experiment, folder / "artifact", info, scored, key, checkpoint, draw
+        )
         say(f"publish  {version} is registered")
         verdict = _verdict(folder, registry, version, bars, settings, work / "cache", progress, lookup)
         checkpoint("judged")

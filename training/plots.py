@@ -5,10 +5,15 @@ Drawn on ``Figure`` objects alone, so no display and no global state is needed. 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import pandas as pd
 from matplotlib.figure import Figure
 
 from features.durations import parse_duration
+
+#: Makes pictures, by file name, of a scored table and the name of the model that they are about.
+Draw = Callable[[pd.DataFrame, str], Mapping[str, Figure]]
 
 #: How much is shown around a worst day, and over how long a coverage is averaged.
 AROUND = pd.Timedelta(days=4)

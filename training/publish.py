@@ -14,7 +14,7 @@ import pandas as pd
 
 from models.artifact import ArtifactInfo, write_artifact
 from models.registry import ROOT, Registry, Version, sqlite_file
-from training.plots import figures
+from training.plots import Draw, figures
 from training.tracking import log_run
 from training.train import CHALLENGER, Trained
 
@@ -35,10 +35,11 @@ def publish(
     scored: pd.DataFrame,
     run_key: str | None = None,
     checkpoint: Checkpoint = lambda _: None,
+    draw: Draw = figures,
 ) -> Version:
-    """Log an artifact folder as a run, register it, and make it the challenger."""
+    """Log an artifact folder as a run, with what ``draw`` makes of its scores; register it as challenger."""
     run = log_run(
-        registry.tracking_uri, experiment, artifact, info, lambda: figures(scored, CHALLENGER), run_key
+        registry.tracking_uri, experiment, artifact, info, lambda: draw(scored, CHALLENGER), run_key
     )
     checkpoint("run_logged")
     version = registry.register(run.run_id, run.source, info, run_key=run_key)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 from features.bars import Market
 from features.sources.parquet import write_folder
@@ -43,6 +44,11 @@ CHECKPOINTS = (
 )
 Run = Callable[..., tuple[Outcome, Verdict | None]]
 KilledAfter = Callable[[str], Callable[[str], None]]
+
+
+def no_pictures(*_: object) -> dict[str, Figure]:
+    """Pictures take most of such a short run's time; the run in a process of its own draws them."""
+    return {}
 
 
 @pytest.fixture
@@ -81,7 +87,7 @@ def run(registry: Registry, settings: TrainingSettings, bars_folder: Path, tmp_p
         checkpoint: Callable[[str], None] = lambda _: None, bars: Path = bars_folder, **changes: object
     ) -> tuple[Outcome, Verdict | None]:
         used = settings.model_copy(update=changes)
-        return nightly(bars, None, used, registry, tmp_path / "work", checkpoint=checkpoint)
+        return nightly(bars, None, used, registry, tmp_path / "work", checkpoint=checkpoint, draw=no_pictures)
 
     return once
 
@@ -94,7 +100,8 @@ def clean_fingerprint(
     folder = tmp_path_factory.mktemp("clean")
     shutil.copyfile(migrated_mlflow_database, folder / "mlflow.db")
     used = TrainingSettings(**SETTINGS)
-    outcome, _ = nightly(bars_folder, None, used, Registry(f"sqlite:///{folder}/mlflow.db"), folder / "work")
+    registry = Registry(f"sqlite:///{folder}/mlflow.db")
+    outcome, _ = nightly(bars_folder, None, used, registry, folder / "work", draw=no_pictures)
     return outcome.fingerprint
 
 
