@@ -20,14 +20,15 @@ from pathlib import Path
 
 import httpx
 import pandas as pd
-from features.sources.parquet import read_folder
 from rich.console import Console
-from rich.table import Table
 
 from features.durations import format_duration
+from features.sources.parquet import read_folder
 
 ROOT = Path(__file__).resolve().parent
 SYMBOLS, DAYS, SEED = 7, 420, 7
+#: The simulated crash begins two days before the end, in front of the server's eyes.
+CRASH_AT = (DAYS - 2) / DAYS
 #: The last days, which the server sees bar by bar; the model's training ends long before them.
 REPLAY = pd.Timedelta(days=3)
 READY_WITHIN_S = 90
@@ -69,28 +70,6 @@ def wait_until_ready(url: str, server: subprocess.Popen[bytes]) -> None:
     sys.exit(f"the server was not ready within {READY_WITHIN_S} s")
 
 
-def multiplier_table(url: str) -> Table:
-    answer = httpx.get(f"{url}/live/multipliers", timeout=10).raise_for_status().json()
-    table = Table(title="Margin after the last bar (rates are fractions of notional)")
-    for column in ("symbol", "side", "kind", "required", "served", "multiplier", "regime", "rung"):
-        table.add_column(
-            column, justify="right" if column in {"required", "served", "multiplier"} else "left"
-        )
-    for value in answer["multipliers"]:
-        regime = value["regime"] or {}
-        table.add_row(
-            value["symbol"],
-            value["side"],
-            value["kind"],
-            "-" if value["required_rate"] is None else f"{value['required_rate']:.2%}",
-            f"{value['served_rate']:.2%}",
-            f"{value['multiplier']:.2f}",
-            max(regime, key=regime.__getitem__) if regime else "-",
-            value["rung"],
-        )
-    return table
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--data", type=Path, help="a folder of bar files; without it a market is simulated")
@@ -108,7 +87,7 @@ def main() -> int:
         must(
             "1  Simulate a market",
             *("-m", "features", "simulate", str(bars), "--symbols", str(SYMBOLS), "--days", str(DAYS)),
-            *("--interval", "1h", "--seed", str(SEED)),
+            *("--interval", "1h", "--seed", str(SEED), "--crash-at", f"{CRASH_AT:.5f}"),
             environment=environment,
         )
     else:
@@ -130,6 +109,7 @@ def main() -> int:
 
     console.rule("[bold]4  Serve")
     url = f"http://127.0.0.1:{free_port()}"
+    database = f"sqlite:///{work / 'serving.db'}"
     serve = [
         *("-m", "serving", "serve", "--port", url.rsplit(":", 1)[1], "--clock", "bars"),
         *(
@@ -169,7 +149,12 @@ def main() -> int:
             ),
             environment=environment,
         )
-        console.print(multiplier_table(url))
+        picture = work / "multipliers.png"
+        must(
+            "6  Draw what was decided",
+            *("-m", "serving", "draw", market.symbols[0], str(picture), "--database", database),
+            environment=environment,
+        )
         console.print(f"The server is up. Open   {url}/live/multipliers", soft_wrap=True)
         console.print(f"The runs and the model:  mlflow ui --backend-store-uri {tracking}", soft_wrap=True)
         console.print("(`mlflow` lies in .venv/bin.) Ctrl-C stops the server.")

@@ -1,4 +1,4 @@
-"""The command line of this room: ``serve`` and ``replay``.
+"""The command line of this room: ``serve``, ``replay`` and ``draw``.
 
 Exit codes: 0 done (or stopped by Ctrl-C), 2 bad arguments, settings, bars or store (one line on stderr), 3
 the server that a replay feeds refused bars or went away.
@@ -19,11 +19,12 @@ from features.durations import parse_duration
 from models.settings import SettingsError
 from serving.replay import ReplayError, parse_speed, replay
 from serving.serve import serve
+from serving.settings import ServingSettings
 from serving.store.bars import ContradictionError
 from serving.store.engine import StoreError
 
 app = typer.Typer(
-    help="Serve margin multipliers, or feed recorded bars.",
+    help="Serve margin multipliers, feed recorded bars, draw decisions.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -73,7 +74,32 @@ def replay_command(
 ) -> None:
     """Feed recorded bars into a running server and print its multipliers."""
     end = None if to is None else parse_time(to)
-    replay(folder, url, parse_time(start), end, parse_speed(speed), token, Console())
+    console = Console(width=None if sys.stdout.isatty() else 110)
+    replay(folder, url, parse_time(start), end, parse_speed(speed), token, console)
+
+
+@app.command("draw")
+def draw_command(
+    symbol: Annotated[str, typer.Argument(help="the contract")],
+    out: Annotated[Path, typer.Argument(help="picture to write: FILE.png, .svg or .pdf")],
+    database: Annotated[str | None, typer.Option(help="default: that of [serving]")] = None,
+    side: Annotated[str, typer.Option(help="long or short")] = "long",
+    kind: Annotated[str, typer.Option(help="initial or maintenance")] = "maintenance",
+    start: Annotated[str | None, typer.Option("--from", help="first decision time")] = None,
+    to: Annotated[str | None, typer.Option("--to", help="last decision time")] = None,
+) -> None:
+    """Draw price, required and served margin of one contract from the stored decisions."""
+    # Matplotlib is slow to import, and only this verb needs it.
+    from serving.draw import Picture, draw
+
+    picture = Picture(
+        symbol,
+        side,
+        kind,
+        None if start is None else parse_time(start),
+        None if to is None else parse_time(to),
+    )
+    typer.echo(f"drawn: {draw(database or ServingSettings().database, picture, out)}")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -166,8 +166,8 @@ def multiplier_table(answers: list[dict[str, Any]]) -> Table:
     """Required and served rate, multiplier, regime and rung of every value."""
     table = Table(title="Margin in force (rates are fractions of notional)")
     numbers = {"required", "served", "multiplier"}
-    for column in ("symbol", "side", "kind", "required", "served", "multiplier", "regime", "rung", "rules"):
-        table.add_column(column, justify="right" if column in numbers else "left")
+    for column in ("symbol", "side", "kind", "required", "served", "multiplier", "regime", "rung"):
+        table.add_column(column, justify="right" if column in numbers else "left", no_wrap=True)
     for value in answers:
         regime = value["regime"]
         table.add_row(
@@ -179,6 +179,5 @@ def multiplier_table(answers: list[dict[str, Any]]) -> Table:
             f"{value['multiplier']:.2f}",
             max(regime, key=regime.__getitem__) if regime else "-",
             value["rung"],
-            ", ".join(value["rules"]) or "-",
         )
     return table

@@ -3,22 +3,20 @@ flow."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 from rich.table import Table
 
 from features.bars import OPTIONAL_COLUMNS, Market
+from features.commands.pictures import check_format, label_times, save, style
 from features.durations import format_duration, window_bars
 
-FORMATS = (".png", ".svg", ".pdf")
 DAY, YEAR = pd.Timedelta(days=1), pd.Timedelta(days=365)
 #: Points drawn along the time axis at most; more do not show.
 DRAWN_POINTS = 2000
@@ -104,10 +102,9 @@ def _amount(value: float) -> str:
 
 def draw(market: Market, title: str, out: Path) -> Path:
     """Draw prices (indexed, log scale), volatility and taker imbalance over time, into a file whose suffix is
-    one of ``FORMATS``. At most ``DRAWN_SYMBOLS`` symbols are in colour, the others grey. Written atomically.
-    Raises ``ValueError`` for another suffix."""
-    if out.suffix.lower() not in FORMATS:
-        raise ValueError(f"{out} cannot be drawn; choose a name that ends with one of {list(FORMATS)}")
+    one of ``pictures.FORMATS``. At most ``DRAWN_SYMBOLS`` symbols are in colour, the others grey. Written
+    atomically. Raises ``ValueError`` for another suffix."""
+    check_format(out)
     window = max(DAY, min(7 * DAY, (market.times[-1] - market.times[0]) / 30))
     bars = window_bars(window, market.interval)
     every = max(1, len(market.times) // DRAWN_POINTS)
@@ -127,7 +124,7 @@ def draw(market: Market, title: str, out: Path) -> Path:
         )
         panels.append((f"taker imbalance, {_days(window)}", 100 * (2 * bought / volume - 1), "linear"))
 
-    with mpl.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
+    with style():
         figure = Figure(figsize=(11, 2.7 * len(panels) + 0.6), layout="constrained")
         axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
         for axis, (label, frame, scale) in zip(axes, panels, strict=True):
@@ -142,13 +139,7 @@ def draw(market: Market, title: str, out: Path) -> Path:
         handles, labels = axes[0].get_legend_handles_labels()
         figure.legend(handles[::-1], labels[::-1], loc="outside right upper", frameon=False, fontsize=8)
         figure.suptitle(f"{title}, {format_duration(market.interval)} bars", x=0.01, ha="left", fontsize=11)
-        unfinished = out.with_name(f".{out.stem}.{os.getpid()}.part{out.suffix}")
-        try:
-            figure.savefig(unfinished, dpi=130)
-            unfinished.replace(out)
-        finally:
-            unfinished.unlink(missing_ok=True)
-    return out
+        return save(figure, out)
 
 
 def _days(window: pd.Timedelta) -> str:
@@ -177,6 +168,4 @@ def _label_axes(axes: np.ndarray[tuple[int], np.dtype[np.object_]]) -> None:
     axes[0].yaxis.set_minor_locator(NullLocator())
     for axis in axes[1:]:
         axis.yaxis.set_major_formatter("{x:g} %")
-    locator = AutoDateLocator()  # type: ignore[no-untyped-call]
-    axes[-1].xaxis.set_major_locator(locator)
-    axes[-1].xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
+    label_times(axes[-1])

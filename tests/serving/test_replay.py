@@ -115,7 +115,7 @@ def test_the_table_names_the_likeliest_regime() -> None:
     rates = {"required_rate": 0.1, "served_rate": 0.2, "multiplier": 2.0}
     table = multiplier_table([{**value, **rates, "regime": {"calm": 0.2, "crisis": 0.8}}])
     assert [next(iter(c.cells)) for c in table.columns] == [
-        *("A", "long", "initial", "10.00%", "20.00%", "2.00", "crisis", "champion", "absolute cap")
+        *("A", "long", "initial", "10.00%", "20.00%", "2.00", "crisis", "champion")
     ]
 
 
