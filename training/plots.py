@@ -87,7 +87,7 @@ def rolling_coverage(scored: pd.DataFrame, model: str) -> Figure:
     own = scored[(scored["model"] == model) & (scored["level"] == level)]
     for horizon in _horizons(own):
         by_time = own[own["horizon"] == horizon].groupby("time")["hit"].mean() / (1 - level)
-        ax.plot(by_time.rolling(WINDOW).mean().iloc[1:], label=horizon)
+        ax.plot(by_time.rolling(WINDOW).mean().loc[by_time.index[0] + WINDOW :], label=horizon)
     ax.axhline(1, color="0.5", linewidth=1)
     ax.set_title(f"{model}: hit ratio over {WINDOW.days} days, VaR {100 * level:g} %", fontsize=9)
     ax.legend(fontsize=8)
