@@ -193,7 +193,7 @@ class DecisionLoop:
                 list_contracts(connection, s.symbols)
             rows = read_contracts(connection)
             newest_s = newest_close(connection, s.source, s.interval_s)
-            since_s = 0 if newest_s is None else newest_s - self._window.bars * s.interval_s
+            since_s = 0 if newest_s is None else newest_s - (self._window.bars - 1) * s.interval_s
             bars = {r.symbol: read_bars(connection, s.source, s.interval_s, r.symbol, since_s) for r in rows}
         self._contracts = {r.symbol: Contract.stored(r) for r in rows}
         self._window.add_symbols([r.symbol for r in rows])

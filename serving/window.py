@@ -56,12 +56,15 @@ class MarketWindow:
 
     def fill(self, symbol: str, closes_s: NDArray[np.int64], values: NDArray[np.float64]) -> None:
         """Write many bars of one contract; those older than the window are left out."""
-        if len(closes_s):
-            self._row_for(int(closes_s[-1]))
-            self._row_for(int(closes_s[0]))
-            rows = (closes_s - self._first_s) // self.interval_s
-            inside = rows >= 0
-            self._values[:, rows[inside], self.symbols.index(symbol)] = values[inside].T
+        if not len(closes_s):
+            return
+        self._row_for(int(closes_s[-1]))
+        newest_s = self._first_s + (self._rows - 1) * self.interval_s
+        inside = closes_s > newest_s - self.bars * self.interval_s
+        if inside.any():
+            self._row_for(int(closes_s[inside][0]))
+            rows = (closes_s[inside] - self._first_s) // self.interval_s
+            self._values[:, rows, self.symbols.index(symbol)] = values[inside].T
 
     def closes(self, symbol: str, until_s: int) -> NDArray[np.float64]:
         """The last ``bars`` close prices on the grid up to ``until_s``, NaN where a bar is missing (a

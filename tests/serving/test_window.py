@@ -45,6 +45,17 @@ def test_appending_gives_what_the_market_has(market: Market) -> None:
     assert earlier.times.equals(market.times[1141:1151])
 
 
+@pytest.mark.parametrize("upto", [99, 100, 101, 150])
+def test_a_history_longer_than_the_window_keeps_its_newest_part(market: Market, upto: int) -> None:
+    bars = 100
+    window = filled(market, bars, upto)
+    now = market.times[upto - 1]
+    wanted = market.until(now).last(bars)
+    for symbol in market.symbols:
+        np.testing.assert_array_equal(window.closes(symbol, seconds(now)), wanted.close[symbol].to_numpy())
+    assert window.market(seconds(now), bars).times.equals(wanted.times)
+
+
 def test_a_bar_is_written_once(market: Market) -> None:
     window = filled(market, 100, 50)
     symbol = market.symbols[0]
