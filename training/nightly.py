@@ -123,7 +123,7 @@ def nightly(
         champion = registry.champion()
         outcome = Outcome(
             run_key=key,
-            result="promoted" if verdict.promote else "kept champion",
+            result="promoted" if champion and champion.number == version.number else "kept champion",
             version=version.number,
             champion=champion.number if champion else None,
             fingerprint=version.fingerprint,

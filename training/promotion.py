@@ -106,6 +106,8 @@ def judge(
     def stays(reason: str, *checks: Check) -> Verdict:
         return Verdict(challenger.number, number, False, reason, checks, pd.DataFrame())
 
+    if champion is not None and champion.number == challenger.number:
+        return stays(f"{champion} is champion already")
     if champion is not None and champion.fingerprint == challenger.fingerprint:
         return stays(f"the challenger is the same model as the champion ({champion})")
     new = read_artifact(registry.fetch(challenger, cache), lookup)

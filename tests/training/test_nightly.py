@@ -158,15 +158,22 @@ def test_a_killed_run_leaves_the_old_champion_or_the_new(
     assert registry.rollback().number == 1
 
 
+@pytest.mark.parametrize("step", ["challenger_named", "finished"])
 def test_a_run_whose_work_folder_was_lost_makes_no_second_version(
-    run: Run, registry: Registry, killed_after: KilledAfter, tmp_path: Path, clean_fingerprint: str
+    step: str,
+    run: Run,
+    registry: Registry,
+    killed_after: KilledAfter,
+    tmp_path: Path,
+    clean_fingerprint: str,
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
-        run(killed_after("challenger_named"))
+        run(killed_after(step))
     shutil.rmtree(tmp_path / "work")
     outcome, _ = run()
-    assert (outcome.version, outcome.fingerprint) == (1, clean_fingerprint)
-    assert len(registry.versions()) == 1
+    assert (outcome.result, outcome.version, outcome.champion) == ("promoted", 1, 1)
+    assert outcome.fingerprint == clean_fingerprint
+    assert len(registry.versions()) == len(registry.history()) == 1
 
 
 def test_a_finished_run_is_not_done_again(run: Run, registry: Registry) -> None:
