@@ -9,7 +9,7 @@ base rate.
 from __future__ import annotations
 
 from models.margin.draft import Draft, cap_rates, is_worse, known_interval_s, rule, validity_s
-from models.margin.types import Candidate, Inputs, Rates
+from models.margin.types import RUNGS, Candidate, Inputs, Rates
 
 
 @rule(0, "ladder", "choice")
@@ -49,7 +49,10 @@ def ladder(case: Inputs, draft: Draft) -> Draft:
         hold=hold,
         again=False,
     )
-    return draft if rung == "champion" else draft.note(ladder, f"{rung} answers")
+    if rung == "champion":
+        return draft
+    absent = [r for r in RUNGS[: min(RUNGS.index(rung), 3)] if getattr(case.candidates, r, None) is None]
+    return draft.note(ladder, f"{rung} answers" + (f"; no forecast by {', '.join(absent)}" if absent else ""))
 
 
 def _highest(one: Rates, other: Rates) -> Rates:

@@ -37,7 +37,9 @@ def test_rules(answer, candidate) -> None:
     decision = answer(candidate(GOOD, "rules", model_version=""))
     assert decision.rung == "rules"
     assert decision.served_rates == GOOD
-    assert [(t.rule, t.why) for t in decision.traces] == [(0, "rules answers")]
+    assert [(t.rule, t.why) for t in decision.traces] == [
+        (0, "rules answers; no forecast by champion, last_good")
+    ]
 
 
 def test_static_is_base_times_stress_factor(answer) -> None:
