@@ -1,8 +1,8 @@
 """Settings: where they are read from, and those of the margin itself, which training and serving share.
 
 ``foremargin.toml`` in the working directory (or the file that ``FOREMARGIN_SETTINGS`` names) has one table an
-application: ``[margin]``, ``[training]``, ``[serving]``. A variable ``FOREMARGIN_SERVING__PORT=3001`` overrides the
-file's ``[serving] port``; arguments override both. Unknown keys are refused everywhere.
+application: ``[margin]``, ``[training]``, ``[serving]``. A variable ``FOREMARGIN_SERVING__PORT=3001`` overrides
+the file's ``[serving] port``; arguments override both. Unknown keys are refused everywhere.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ class Section(BaseSettings):
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 # not read: the file is the one source
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 # likewise
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         prefix = str(cls.model_config["env_prefix"])
         unknown = sorted(
@@ -91,16 +91,16 @@ class KindSettings(BaseModel):
 
 
 class MarginSettings(Section):
-    """``[margin]``: what the margin must withstand, the venue's base rates, and the limits of the safety engine."""
+    """``[margin]``: what the margin must withstand, the venue's base rates, the limits of the safety engine."""
 
     model_config = SettingsConfigDict(env_prefix="FOREMARGIN_MARGIN__")
     table = "margin"
 
     initial: KindSettings = KindSettings(horizon_s=4 * 3600)
     maintenance: KindSettings = KindSettings(horizon_s=3600)
-    #: The venue's own static rates by symbol and kind, as a fraction of notional; others are through-the-cycle.
+    #: The venue's static rates by symbol and kind, fractions of notional; others are through-the-cycle.
     base_rates: dict[str, dict[str, FiniteFloat]] = Field(default_factory=dict)
-    #: Where a venue gives no rate and history is too short for a through-the-cycle one: initial and maintenance.
+    #: Where a venue gives no rate and history is too short for a through-the-cycle one.
     default_base_rate: dict[str, FiniteFloat] = Field(
         default_factory=lambda: {"initial": 0.10, "maintenance": 0.05}
     )
