@@ -1,8 +1,8 @@
 """Settings: where they are read from, and those of the margin itself, which training and serving share.
 
 ``foremargin.toml`` in the working directory (or the file that ``FOREMARGIN_SETTINGS`` names) has one table an
-application: ``[margin]``, ``[training]``, ``[serving]``. A variable ``FOREMARGIN_SERVING__PORT=3001`` overrides
-the file's ``[serving] port``; arguments override both. Unknown keys are refused everywhere.
+application: ``[margin]``, ``[training]``, ``[serving]``. A variable ``FOREMARGIN_SERVING__PORT=3001``
+overrides the file's ``[serving] port``; arguments override both. Unknown keys are refused everywhere.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class KindSettings(BaseModel):
 
 
 class MarginSettings(Section):
-    """``[margin]``: what the margin must withstand, the venue's base rates, the limits of the safety engine."""
+    """``[margin]``: what the margin must withstand, the venue's base rates, the safety engine's limits."""
 
     model_config = SettingsConfigDict(env_prefix="FOREMARGIN_MARGIN__")
     table = "margin"
