@@ -71,7 +71,7 @@ def reliability(scored: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(9, 3.2), layout="constrained")
     ax = figure.subplots()
     for name in ratio.columns:
-        ax.plot(range(len(ratio)), ratio[name], "o-", label=str(name))
+        ax.plot(range(len(ratio)), ratio[name], "o", label=str(name))
     ax.axhline(1, color="0.5", linewidth=1)
     ax.set_xticks(range(len(ratio)), [f"{h}\n{100 * level:g} %" for h, level in ratio.index])
     ax.set_ylabel("hits / promised")
