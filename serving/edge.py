@@ -1,12 +1,13 @@
 """The outermost layer that is ours: tokens, the body limit, and one JSON shape for every refusal.
 
 An ASGI middleware around BentoML's application, because BentoML answers 404 and 405 in plain text, validation
-errors and its own exceptions each in another form, and reads a body of any size. Every response of status 400
-and above leaves here in the shape of ``serving.errors.error_body``.
+errors, timeouts and its own exceptions each in another form, and reads a body of any size. Every response of
+status 400 and above leaves here in the shape of ``serving.errors.error_body``.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import ipaddress
 import json
@@ -25,6 +26,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+#: How long a body may take to come, and an answer to be made.
+BODY_S, ANSWER_S = 10.0, 15.0
 #: A probe carries no token.
 OPEN_PATHS = frozenset({"/livez", "/readyz", "/healthz"})
 INGEST_PATHS = frozenset({"/v1/bars"})
@@ -55,8 +58,11 @@ class RefusalError(Exception):
 class Edge:
     """The middleware; ``settings`` give tokens and the body limit."""
 
-    def __init__(self, app: App, settings: ServingSettings) -> None:
+    def __init__(
+        self, app: App, settings: ServingSettings, body_s: float = BODY_S, answer_s: float = ANSWER_S
+    ) -> None:
         self.app, self.limit = app, settings.body_limit_bytes
+        self.body_s, self.answer_s = body_s, answer_s
         self.ingest = [_secret(t) for t in settings.ingest_tokens]
         self.read = [_secret(t) for t in settings.read_tokens] + self.ingest
         self.guarded = bool(settings.read_tokens or settings.ingest_tokens)
@@ -71,7 +77,16 @@ class Edge:
         try:
             headers = {k.lower(): v for k, v in scope["headers"]}
             self._admit(scope, headers)
-            body = await self._body(scope, headers, receive)
+            body = await asyncio.wait_for(self._body(scope, headers, receive), self.body_s)
+        except TimeoutError:
+            refusal = error_body(
+                "request_timeout",
+                f"the body did not come within {self.body_s:g} s",
+                "send it without a pause, or in several requests",
+                field="body",
+            )
+            await _respond(send, 408, refusal, {"connection": "close"})
+            return
         except RefusalError as refusal:
             await _respond(send, refusal.status, refusal.body, refusal.headers)
             return
@@ -166,7 +181,7 @@ class Edge:
 
     async def _pass(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
         """Call the application with the body read; hold a refusal back until it has our shape."""
-        sent, started = False, {"status": 0}
+        sent, started = False, {"status": 0, "late": 0}
         parts: list[bytes] = []
         allow: list[str] = []
 
@@ -178,6 +193,8 @@ class Edge:
             return {"type": "http.request", "body": body, "more_body": False}
 
         async def hold(message: Message) -> None:
+            if started["late"]:
+                return  # the client was told already
             if message["type"] == "http.response.start":
                 started["status"] = message["status"]
                 allow.extend(v.decode("latin-1") for k, v in message["headers"] if k.lower() == b"allow")
@@ -187,15 +204,36 @@ class Edge:
                 parts.append(message.get("body", b""))
 
         try:
-            await self.app(scope, replay, hold)
+            await self._in_time(asyncio.ensure_future(self.app(scope, replay, hold)), started)
         except Exception:
             if 0 < started["status"] < 400:
                 raise  # half an answer is out; the server closes the connection
             logging.getLogger(__name__).exception("%s %s failed", scope["method"], scope["path"])
             started["status"] = 500
-        if started["status"] >= 400:
+        if started["late"]:
+            refusal = error_body(
+                "too_slow",
+                f"the answer was not ready within {self.answer_s:g} s",
+                "send less in one request, or try again: repeats are harmless",
+            )
+            await _respond(send, 503, refusal, {})
+        elif started["status"] >= 400:
             answer = _in_shape(started["status"], b"".join(parts), scope, body)
             await _respond(send, *answer, {"allow": ", ".join(allow)} if allow else {})
+
+    async def _in_time(self, answer: asyncio.Future[None], started: dict[str, int]) -> None:
+        """Wait for the answer; where nothing of it is out in time, mark it late and wait no longer."""
+        try:
+            await asyncio.wait({answer}, timeout=self.answer_s)
+        except asyncio.CancelledError:
+            answer.cancel()
+            raise
+        if not answer.done() and not started["status"]:
+            started["late"] = 1
+            # A thread at work ends by itself; it is not waited for.
+            answer.cancel()
+        else:
+            await answer
 
 
 def _in_shape(status: int, answer: bytes, scope: Scope, body: bytes) -> tuple[int, dict[str, Any]]:

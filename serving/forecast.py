@@ -18,10 +18,14 @@ from serving.requests import BarIn, checked_bars
 from serving.store.bars import SymbolBars
 
 SIDES = ("long", "short")
+#: More could not be answered within the time of a request.
+MOST_SYMBOLS = 256
+#: Rows times symbols of the grid that the bars span, holes included.
+MOST_CELLS = 2_000_000
 
 
 def forecast_from(
-    bars: list[BarIn], interval: pd.Timedelta, needs: Needs, champion: Champion | None, most_bars: int
+    bars: list[BarIn], interval: pd.Timedelta, needs: Needs, champion: Champion | None
 ) -> dict[str, Any]:
     """The champion's forecast at the newest close of the bars; where there is none, or it leaves a contract
     out, that of the rules rung from the contract's own bars. ``rung`` says which.
@@ -29,7 +33,7 @@ def forecast_from(
     Raises ``InvalidInputError`` for bars that break a rule and ``ForecastUnavailableError`` where the history
     is too short even for the rules rung.
     """
-    _refuse_long_spans(bars, interval, most_bars)
+    _refuse_large_grids(bars, interval)
     tables = {symbol: _table(found, interval) for symbol, found in checked_bars(bars, interval).items()}
     market = Market.from_bars(tables, interval)
     found: dict[str, Forecast] = {}
@@ -57,14 +61,27 @@ def forecast_from(
     return {"decision_time": utc_text(made_at_s), "forecasts": entries}
 
 
-def _refuse_long_spans(bars: list[BarIn], interval: pd.Timedelta, most_bars: int) -> None:
-    """Refuse bars so far apart that the grid between them would not fit into memory."""
+def _refuse_large_grids(bars: list[BarIn], interval: pd.Timedelta) -> None:
+    """Refuse what would not fit into memory or time: many symbols, or few bars far apart."""
+    symbols: set[str] = set()
+    for row, bar in enumerate(bars):
+        symbols.add(bar.symbol)
+        if len(symbols) > MOST_SYMBOLS:
+            raise InvalidInputError(
+                f"row {row} ({bar.symbol}): the bars are of more than {MOST_SYMBOLS} symbols",
+                "send the symbols in several requests",
+                field=f"bars.{row}.symbol",
+                value=bar.symbol,
+                row=row,
+            )
     first = min(b.open_time for b in bars)
+    most_bars = MOST_CELLS // len(symbols)
     for row, bar in enumerate(bars):
         if (bar.open_time - first) / interval >= most_bars:
             raise InvalidInputError(
-                f"row {row} ({bar.symbol}): the bar opens more than {most_bars} bars after the oldest",
-                "send the newest bars only, without long holes",
+                f"row {row} ({bar.symbol}): the bar opens {most_bars} bars or more after the oldest, "
+                f"the most for {len(symbols)} symbols",
+                "send the newest bars only, without long holes, or fewer symbols",
                 field=f"bars.{row}.open_time",
                 value=bar.open_time.isoformat(),
                 row=row,

@@ -101,7 +101,6 @@ class Runtime:
             self.settings.interval,
             Needs.of(self.margin),
             self._champion,
-            self.settings.window_bars,
         )
 
     @property

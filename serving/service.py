@@ -17,7 +17,7 @@ import bentoml
 from starlette.responses import Response
 
 from models.settings import MarginSettings
-from serving.edge import ClientMistakes, Edge
+from serving.edge import ANSWER_S, BODY_S, ClientMistakes, Edge
 from serving.live import live_app
 from serving.requests import (
     BarsRequest,
@@ -30,8 +30,8 @@ from serving.settings import ServingSettings
 
 runtime = Runtime(ServingSettings(), MarginSettings())
 logging.getLogger("bentoml._internal.server.http_app").addFilter(ClientMistakes())
-#: How long a request may take; a short one also keeps fewer timers for the garbage collector.
-TIMEOUT_S = 15
+#: BentoML's own limit, behind those of the edge; a short one keeps fewer timers for the garbage collector.
+TIMEOUT_S = BODY_S + ANSWER_S + 5
 
 
 @bentoml.service(

@@ -47,6 +47,8 @@ def ask(
     headers: dict[str, str] | None = None,
     client: tuple[str, int] | None = ("127.0.0.1", 5),
     settings: ServingSettings | None = None,
+    hangs: bool = False,
+    **limits: float,
 ) -> tuple[int, Any, dict[str, str]]:
     """Status, JSON content and headers of the answer."""
     sent: list[dict[str, Any]] = []
@@ -55,6 +57,8 @@ def ask(
     ]
 
     async def receive() -> dict[str, Any]:
+        if hangs:
+            await asyncio.Event().wait()
         return queue.pop(0) if queue else {"type": "http.disconnect"}
 
     async def send(message: Any) -> None:
@@ -67,7 +71,7 @@ def ask(
         "headers": [(k.encode(), v.encode()) for k, v in (headers or {}).items()],
         "client": client,
     }
-    asyncio.run(Edge(app, settings or ServingSettings())(scope, receive, send))
+    asyncio.run(Edge(app, settings or ServingSettings(), **limits)(scope, receive, send))
     body = b"".join(m.get("body", b"") for m in sent)
     found = {k.decode(): v.decode() for k, v in sent[0]["headers"]}
     return sent[0]["status"], json.loads(body), found
@@ -157,6 +161,42 @@ def test_an_application_that_fails_is_a_500_in_the_shape(caplog: pytest.LogCaptu
     assert is_refusal(content)
     assert "secret" not in json.dumps(content)
     assert "secret detail" in caplog.text
+
+
+def test_a_body_that_does_not_come_is_not_waited_for() -> None:
+    stub = Stub()
+    status, content, back = ask(stub, hangs=True, body_s=0.01)
+    assert (status, content["error"]["code"]) == (408, "request_timeout")
+    assert is_refusal(content)
+    assert back["connection"] == "close"
+    assert stub.body is None
+
+
+@pytest.mark.parametrize("stubborn", [True, False])
+def test_an_answer_that_does_not_come_is_told_in_the_shape(stubborn: bool) -> None:
+    """Stubborn: it ends only after it was cancelled, and answers then, as a thread at work does."""
+
+    async def app(_scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            if stubborn:
+                await Stub()(_scope, receive, send)
+
+    status, content, _ = ask(app, answer_s=0.01)
+    assert (status, content["error"]["code"]) == (503, "too_slow")
+    assert is_refusal(content)
+
+
+def test_an_answer_that_has_begun_is_let_finish() -> None:
+    async def app(_scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await asyncio.sleep(0.05)
+        await send({"type": "http.response.body", "body": b"{}"})
+
+    assert ask(app, answer_s=0.01)[:2] == (200, {})
 
 
 @pytest.mark.parametrize("declared", [True, False])

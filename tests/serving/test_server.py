@@ -98,6 +98,19 @@ BAD_BARS: list[tuple[str, Any, int, str | None]] = [
     ("far time", {"open_time": "9999-12-31T23:00:00Z"}, 422, "bars.0.open_time"),
     ("unknown field", {"colour": 1}, 400, "bars.0.colour"),
     ("bad symbol", {"symbol": "A B"}, 400, "bars.0.symbol"),
+    ("escaped symbol", {"symbol": "A%20B"}, 400, "bars.0.symbol"),
+    ("symbol of other letters", {"symbol": "\u65e5\u672c"}, 400, "bars.0.symbol"),
+    ("symbol with a zero byte", {"symbol": "A\0"}, 400, "bars.0.symbol"),
+    ("symbol that ends in a line", {"symbol": "A\n"}, 400, "bars.0.symbol"),
+    ("long symbol", {"symbol": "A" * 65}, 400, "bars.0.symbol"),
+    ("no symbol", {"symbol": ""}, 400, "bars.0.symbol"),
+    ("year 1", {"open_time": "0001-01-01T00:00:00Z"}, 422, "bars.0.open_time"),
+    ("before year 1", {"open_time": "0001-01-01T00:00:00+14:00"}, 422, "bars.0.open_time"),
+    ("year 10000", {"open_time": "10000-01-01T00:00:00Z"}, 400, "bars.0.open_time"),
+    ("no such day", {"open_time": "2024-02-30T00:00:00Z"}, 400, "bars.0.open_time"),
+    ("list for a number", {"close": [[]]}, 400, "bars.0.close"),
+    ("deep list for a number", {"close": json.loads("[" * 190 + "]" * 190)}, 400, "bars.0.close"),
+    ("negative price", {"low": -1.0}, 422, "bars.0.low"),
     ("high below low", {"high": 1e-9}, 422, "bars.0.high"),
     ("negative volume", {"volume": -1.0}, 422, "bars.0.volume"),
     ("off the grid", {"open_time": "2030-01-01T00:00:01Z"}, 422, "bars.0.open_time"),
@@ -120,6 +133,19 @@ def test_bad_bars_are_refused_in_one_shape_and_change_nothing(
     assert state(http) == before
 
 
+def test_a_forecast_on_too_much_is_refused_before_the_work(http: httpx.Client, tail: Tail) -> None:
+    before = state(http)
+    answer = http.post("/v1/forecast", json={"bars": [bar(tail, symbol=f"S{i}") for i in range(257)]})
+    assert_refused(answer, 422)
+    assert answer.json()["error"]["field"] == "bars.256.symbol"
+    # Hours since 1970 are few enough for one symbol, and too many for ten.
+    old = bar(tail, open_time="1970-01-01T00:00:00Z")
+    answer = http.post("/v1/forecast", json={"bars": [old] + [bar(tail, symbol=f"S{i}") for i in range(9)]})
+    assert_refused(answer, 422)
+    assert answer.json()["error"]["field"] == "bars.1.open_time"
+    assert state(http) == before
+
+
 def assert_refused(answer: httpx.Response, status: int | None = None) -> None:
     assert 400 <= answer.status_code < 500
     assert status in (None, answer.status_code), answer.text
@@ -131,6 +157,9 @@ def assert_refused(answer: httpx.Response, status: int | None = None) -> None:
 BAD_BODIES: list[tuple[str, str, bytes, int]] = [
     ("not JSON", "/v1/bars", b"{", 400),
     ("not UTF-8", "/v1/bars", b"\xff\xff", 400),
+    ("half a surrogate", "/v1/multipliers", b'{"symbols": ["\\ud800"]}', 400),
+    ("a key twice", "/v1/bars", b'{"bars": [], "bars": 5}', 400),
+    ("UTF-16", "/v1/bars", '{"bars": []}'.encode("utf-16"), 400),
     ("nothing", "/v1/bars", b"", 400),
     ("a list", "/v1/bars", b"[]", 400),
     ("null", "/v1/multipliers", b"null", 400),
