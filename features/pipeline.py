@@ -183,7 +183,7 @@ class Pipeline:
         last: list[NDArray[np.float64]] = []
         for f in self.chosen:
             frames = f.compute(cut[f.look_back], dict(self.states.get(f.name, {})))
-            last.extend(frames[o].iloc[-1].to_numpy(dtype="float64") for o in f.outputs)
+            last.extend(frames[o].to_numpy(dtype="float64")[-1] for o in f.outputs)
         values = np.stack(last, axis=-1)[np.newaxis]
         return FeatureFrame(market.times[-1:], market.symbols, self.names, self.interval, values)
 

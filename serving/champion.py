@@ -63,7 +63,10 @@ class Champion:
         trained = [s for s in self.artifact.info.symbols if s in market.symbols]
         # The leader it was trained with leads; contracts that it never saw follow.
         order = trained + [s for s in market.symbols if s not in trained]
-        frame = self.artifact.pipeline.online(market.select(order))
+        pipeline = self.artifact.pipeline
+        # Every frame is cut once a look-back; those that no feature reads are not worth it.
+        read = {"close"}.union(*(f.needs for f in pipeline.chosen))
+        frame = pipeline.online(market.reading([c for c in market.columns if c in read]).select(order))
         found = self.artifact.model.predict(frame)
         horizons = tuple(h.total_seconds() for h in found.horizons)
         rows = enumerate(found.rows.get_level_values("symbol"))
