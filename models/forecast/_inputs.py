@@ -29,12 +29,12 @@ def needed_features() -> tuple[str, ...]:
     return (SCALE_FEATURE, *INPUTS)
 
 
-def input_names(names: tuple[str, ...]) -> tuple[str, ...]:
-    """The inputs among a frame's features. Raises ``ValueError`` where one is missing."""
-    absent = [n for n in INPUTS if n not in names]
+def input_names(names: tuple[str, ...], wanted: tuple[str, ...] = INPUTS) -> tuple[str, ...]:
+    """The inputs wanted, all of which a frame must have. Raises ``ValueError`` where one is missing."""
+    absent = [n for n in wanted if n not in names]
     if absent:
         raise ValueError(
             f"features {absent} are missing from the training data; build it with Pipeline.fit(market, "
             f"model.feature_names())"
         )
-    return INPUTS
+    return wanted

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from features.durations import format_duration, whole_bars
 from features.pipeline import FeatureFrame
+from features.windows import rolling_sum
 from models.forecast.base import BREAKER_LEVEL, SIDES, Dataset, TailForecast
-from models.margin.fhs import floored, standardised_losses
+from models.margin.fhs import floored, standardised_losses, tail_quantiles
 
 #: What turns a forward return into the loss of each side, in the order of ``SIDES``.
 SIGNS = np.array([{"long": -1.0, "short": 1.0}[side] for side in SIDES])
@@ -47,6 +48,40 @@ def standardised_returns(dataset: Dataset, horizon: pd.Timedelta) -> NDArray[np.
     """
     bars = bars_of(horizon, dataset.features)
     return standardised_losses(dataset.log_close, dataset.features[SCALE_FEATURE], bars)
+
+
+def realized_ratio(dataset: Dataset, horizon: pd.Timedelta) -> NDArray[np.float64]:
+    """Sum of the h squared one-bar returns to come, over sigma^2 h, shape (time, symbol): as z^2 on average,
+    and less noisy. NaN where one of them is unknown, a bar on the way missing say, or the scale is.
+    """
+    bars = bars_of(horizon, dataset.features)
+    one_bar = np.diff(dataset.log_close, axis=0, prepend=np.nan) ** 2
+    on_the_way = np.full_like(one_bar, np.nan)
+    on_the_way[:-bars] = rolling_sum(np.nan_to_num(one_bar), bars)[bars:]
+    unknown = rolling_sum(np.isnan(one_bar).astype("float64"), bars)[bars:] > 0
+    on_the_way[:-bars][unknown] = np.nan
+    ratio: NDArray[np.float64] = on_the_way / (dataset.features[SCALE_FEATURE] ** 2 * bars)
+    return ratio
+
+
+def symbol_tails(z: NDArray[np.float64], levels: tuple[float, ...], min_rows: int) -> NDArray[np.float64]:
+    """Empirical tails of z (time, symbol), NaN left out, of shape (VaR or ES, symbol, side, level).
+
+    Symbol 0 is all symbols pooled, symbol s the s-th; one with fewer than ``min_rows`` values gets the pooled
+    tail.
+    """
+    tails = np.empty((2, z.shape[1] + 1, len(SIDES), len(levels)))
+    tails[:, 0] = tail_quantiles(z, levels)
+    for s in range(z.shape[1]):
+        enough = np.isfinite(z[:, s]).sum() >= min_rows
+        tails[:, s + 1] = tail_quantiles(z[:, s], levels) if enough else tails[:, 0]
+    return tails
+
+
+def tail_rows(fitted: tuple[str, ...], asked: tuple[str, ...]) -> NDArray[np.intp]:
+    """Where each symbol asked for stands in ``symbol_tails``; 0, the pooled tail, for one never seen."""
+    known = {name: i + 1 for i, name in enumerate(fitted)}
+    return np.array([known.get(s, 0) for s in asked], dtype="intp")
 
 
 def refuse_unfit(z: NDArray[np.float64], horizon: pd.Timedelta, min_rows: int) -> None:

@@ -28,11 +28,12 @@ from models.forecast._residuals import (
     refuse_unfit,
     scaled_forecast,
     standardised_returns,
+    symbol_tails,
+    tail_rows,
     trailing,
     with_breaker,
 )
 from models.forecast.base import SIDES, Dataset, TailForecast, TailModel
-from models.margin.fhs import tail_quantiles
 
 
 class Settings(BaseModel):
@@ -69,18 +70,14 @@ class EwmaModel(TailModel):
         for h, horizon in enumerate(data.horizons):
             z = standardised_returns(data, horizon)
             refuse_unfit(z, horizon, self.settings.min_rows)
-            tails[:, 0, h] = tail_quantiles(z, levels)
-            for s in range(len(symbols)):
-                enough = np.isfinite(z[:, s]).sum() >= self.settings.min_rows
-                tails[:, s + 1, h] = tail_quantiles(z[:, s], levels) if enough else tails[:, 0, h]
+            tails[:, :, h] = symbol_tails(z, levels, self.settings.min_rows)
         self.symbols, self.horizons, self.levels, self.tails = symbols, data.horizons, levels, tails
         return self
 
     def predict(self, features: FeatureFrame) -> TailForecast:
         sigma = features[SCALE_FEATURE]
         rows, time, symbol = forecast_rows(features, np.isfinite(sigma) & (sigma > 0))
-        known = {name: i + 1 for i, name in enumerate(self.symbols)}
-        tail = np.array([known.get(s, 0) for s in features.symbols], dtype="intp")[symbol]
+        tail = tail_rows(self.symbols, features.symbols)[symbol]
         steps = np.sqrt([bars_of(h, features) for h in self.horizons])
         var, es = self.tails[:, tail]
         return scaled_forecast(

@@ -34,7 +34,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from features.durations import format_duration
 from features.pipeline import FeatureFrame
-from features.windows import rolling_sum
 from models.forecast._files import read_content, write_bytes, write_content
 from models.forecast._inputs import input_names, needed_features
 from models.forecast._pareto import pareto_tail
@@ -43,6 +42,7 @@ from models.forecast._residuals import (
     SIGNS,
     bars_of,
     forecast_rows,
+    realized_ratio,
     refuse_unfit,
     scaled_forecast,
     standardised_returns,
@@ -156,13 +156,7 @@ class GbmModel(TailModel):
         """y of the module over (time, symbol), floored; NaN where z is, or where a bar on the way is
         missing.
         """
-        bars = bars_of(horizon, dataset.features)
-        one_bar = np.diff(dataset.log_close, axis=0, prepend=np.nan) ** 2
-        on_the_way = np.full_like(one_bar, np.nan)
-        on_the_way[:-bars] = rolling_sum(np.nan_to_num(one_bar), bars)[bars:]
-        unknown = rolling_sum(np.isnan(one_bar).astype("float64"), bars)[bars:] > 0
-        on_the_way[:-bars][unknown] = np.nan
-        realized = on_the_way / (dataset.features[SCALE_FEATURE] ** 2 * bars)
+        realized = realized_ratio(dataset, horizon)
         y: NDArray[np.float64] = np.maximum((z**2 + realized) / 2, self.settings.label_floor)
         return y
 
