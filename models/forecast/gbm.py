@@ -21,8 +21,6 @@ row needs all of its inputs, and is left out otherwise.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -30,7 +28,7 @@ import lightgbm
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from features.durations import format_duration
 from features.pipeline import FeatureFrame
@@ -48,13 +46,12 @@ from models.forecast._residuals import (
     standardised_returns,
     with_breaker,
 )
+from models.forecast._trees import TreeSettings, boost_in_blocks, parameters, raw_score
 from models.forecast.base import Dataset, TailForecast, TailModel
 
 
-class Settings(BaseModel):
+class Settings(TreeSettings):
     """Of the trees and of the tail. Defaults were chosen on decision times before October 2024."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     trees: int = Field(150, ge=1)
     learning_rate: float = Field(0.05, gt=0, le=1)
@@ -64,21 +61,11 @@ class Settings(BaseModel):
     min_leaf_rows: int = Field(2000, ge=1)
     #: L2 penalty of a leaf, which pulls the forecast towards the EWMA's.
     leaf_penalty: float = Field(50.0, ge=0)
-    feature_fraction: float = Field(0.5, gt=0, le=1)
-    row_fraction: float = Field(0.5, gt=0, le=1)
-    bins: int = Field(63, ge=2, le=255)
     #: Labels below this are raised to it: the gamma objective needs y > 0, and some bars do not move.
     label_floor: float = Field(1e-4, gt=0)
-    #: Blocks of time that scale the standardised losses out of sample.
-    folds: int = Field(3, ge=2)
     #: Beyond this empirical quantile the tail is generalized Pareto.
     threshold_level: float = Field(0.95, ge=0.5, lt=1)
     shape_bounds: tuple[float, float] = (-0.2, 0.5)
-    #: Matured rows that a fit needs, all symbols together.
-    min_rows: int = Field(2000, ge=500)
-    seed: int = 1
-    #: Fits side by side. Predicting takes one thread: more cost a single row milliseconds.
-    fit_threads: int = Field(2, ge=1)
 
 
 class GbmModel(TailModel):
@@ -109,8 +96,11 @@ class GbmModel(TailModel):
             y = self._labels(dataset, horizon, z)
             known = np.isfinite(y) & complete
             refuse_unfit(np.where(known, z, np.nan), horizon, self.settings.min_rows)
-            booster, log_ratio = self._boost(
-                rows[known.ravel()], y[known], np.nonzero(known)[0], bars_of(horizon, features)
+            bars, s = bars_of(horizon, features), self.settings
+            leaf_rows = round(min(s.min_leaf_rows * np.sqrt(bars), known.sum() / 50))
+            fit = parameters(s, {"objective": "gamma", "lambda_l2": s.leaf_penalty}, leaf_rows)
+            ((booster, log_ratio),) = boost_in_blocks(
+                s, [fit], rows[known.ravel()], y[known], np.nonzero(known)[0], bars
             )
             boosters.append(booster)
             residual = z[known] / np.exp(log_ratio / 2)
@@ -128,7 +118,7 @@ class GbmModel(TailModel):
         rows, time, symbol = forecast_rows(features, complete.reshape(sigma.shape))
         scale = np.empty((len(rows), len(self.horizons)))
         for h, (horizon, booster) in enumerate(zip(self.horizons, self.boosters, strict=True)):
-            log_ratio = _raw_score(booster, matrix[complete])
+            log_ratio = raw_score(booster, matrix[complete])
             scale[:, h] = sigma[time, symbol] * np.sqrt(bars_of(horizon, features) * np.exp(log_ratio))
         return scaled_forecast(rows, self.horizons, self.levels, scale, *self.tails)
 
@@ -159,59 +149,6 @@ class GbmModel(TailModel):
         realized = realized_ratio(dataset, horizon)
         y: NDArray[np.float64] = np.maximum((z**2 + realized) / 2, self.settings.label_floor)
         return y
-
-    def _boost(
-        self, rows: NDArray[np.float64], y: NDArray[np.float64], time: NDArray[np.intp], bars: int
-    ) -> tuple[Any, NDArray[np.float64]]:
-        """Trees fitted on all rows, and ln m of each row by trees that did not see its block of time."""
-        s = self.settings
-        parameters = {
-            "objective": "gamma",
-            "metric": "None",
-            "learning_rate": s.learning_rate,
-            "num_leaves": s.leaves,
-            "min_data_in_leaf": round(min(s.min_leaf_rows * np.sqrt(bars), len(y) / 50)),
-            "lambda_l2": s.leaf_penalty,
-            "feature_fraction": s.feature_fraction,
-            "bagging_fraction": s.row_fraction,
-            "bagging_freq": 1,
-            "max_bin": s.bins,
-            # One thread a fit, fits side by side: LightGBM's own threads wait for each other in a loop, which
-            # on a shared machine costs several times what they gain.
-            "num_threads": 1,
-            "seed": s.seed,
-            "deterministic": True,
-            "force_row_wise": True,
-            "verbose": -1,
-        }
-        data = lightgbm.Dataset(rows, y, params=parameters, free_raw_data=False).construct()
-        edges = np.quantile(time, np.linspace(0, 1, s.folds + 1)).round().astype("intp")
-        edges[-1] += 1
-        blocks = [(time >= first) & (time < end) for first, end in pairwise(edges)]
-        seen = [
-            np.flatnonzero((time < first - bars) | (time >= end + bars)) for first, end in pairwise(edges)
-        ]
-        fewest = min(len(others) for others in seen)
-        if fewest < s.min_rows // 2:
-            raise ValueError(
-                f"only {fewest} rows remain outside a block of time and {bars} bars on either side, "
-                f"and {s.min_rows // 2} are needed; give more history, or fewer folds"
-            )
-        parts = [data, *(data.subset(others).construct() for others in seen)]
-        with ThreadPoolExecutor(s.fit_threads) as pool:
-            boosters = list(pool.map(lambda part: lightgbm.train(parameters, part, s.trees), parts))
-        log_ratio = np.empty(len(y))
-        for block, booster in zip(blocks, boosters[1:], strict=True):
-            log_ratio[block] = _raw_score(booster, rows[block])
-        # Read back from its own text: what is saved is what forecasts.
-        return lightgbm.Booster(model_str=boosters[0].model_to_string()), log_ratio
-
-
-def _raw_score(booster: Any, rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """ln m, shape (row,). LightGBM refuses an empty matrix, which is an ordinary answer here."""
-    if len(rows) == 0:
-        return np.empty(0)
-    return np.asarray(booster.predict(rows, raw_score=True, num_threads=1), dtype="float64")
 
 
 def _trees_file(horizon: pd.Timedelta) -> str:

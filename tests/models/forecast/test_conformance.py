@@ -23,6 +23,7 @@ MakeDataset = Callable[..., Dataset]
 #: Smaller than the defaults, so that every check of every model stays quick.
 QUICK = {
     "gbm": {"trees": 30, "min_leaf_rows": 100, "fit_threads": 1},
+    "quantile": {"trees": 15, "learning_rate": 0.2, "leaf_tail_rows": 10, "fit_threads": 1},
     "network": {"steps": 60, "members": 2, "batch_rows": 512, "device": "cpu"},
 }
 
