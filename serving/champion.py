@@ -128,7 +128,7 @@ class ChampionWatch:
         before = self.current
         try:
             self._look()
-        except Exception as error:  # libraries raise what they like; the model in use stays
+        except (Exception, SystemExit) as error:  # libraries raise what they like; the model in use stays
             self._tell(f"{type(error).__name__}: {error}")
         finally:
             self.asked.set()

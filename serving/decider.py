@@ -149,7 +149,7 @@ class Decider:
             return None, {}
         try:
             return champion.look(self.window.market(until_s, champion.look_back_bars))
-        except Exception as error:  # a model is somebody else's code: it may raise anything
+        except (Exception, SystemExit) as error:  # a model is somebody else's code: it may raise anything
             self._fail(
                 "the model raised", f"model version {champion.version}: {type(error).__name__}: {error}"
             )
@@ -158,10 +158,9 @@ class Decider:
     def _seen(self, forecast: Forecast | None, symbol: str, made_at_s: int, version: str) -> Seen | None:
         if forecast is None:
             return None
-        if not forecast.finite:
-            self._fail(
-                "the model answered NaN", f"model version {version}: {symbol}: VaR or ES is not finite"
-            )
+        flaw = forecast.flaw
+        if flaw is not None:
+            self._fail("the model answered no tail", f"model version {version}: {symbol}: {flaw}")
             return None
         try:
             return Seen(

@@ -39,8 +39,8 @@ def forecast_from(
     found: dict[str, Forecast] = {}
     if champion is not None:
         try:
-            found = {s: f for s, f in champion.look(market)[0].items() if f.finite}
-        except Exception:  # the rules rung answers, and says so
+            found = {s: f for s, f in champion.look(market)[0].items() if f.flaw is None}
+        except (Exception, SystemExit):  # the rules rung answers, and says so
             found = {}
     made_at_s = market.times[-1].timestamp()
     entries = []

@@ -174,7 +174,8 @@ class DecisionLoop:
                 # The state in memory is that of the last commit; the same step is taken again.
                 self._tell(f"the store does not answer: {type(error).__name__}: {error}")
                 self._stop.wait(_RETRY_S)
-            except Exception as error:  # the loop outlives any defect: without it every answer would expire
+            except (Exception, SystemExit) as error:
+                # The loop outlives any defect: without it every answer would expire.
                 logger.exception("decisions failed")
                 self._tell(f"{type(error).__name__}: {error}")
                 self._stop.wait(_RETRY_S)

@@ -50,8 +50,13 @@ class Forecast:
         )
 
     @property
-    def finite(self) -> bool:
-        return bool(np.isfinite(self.var).all() and np.isfinite(self.es).all())
+    def flaw(self) -> str | None:
+        """What is wrong with it, in words; a model may write into its arrays after they were checked."""
+        if not (np.isfinite(self.var).all() and np.isfinite(self.es).all()):
+            return "VaR or ES is not finite"
+        if (self.var <= 0).any():
+            return "VaR is not above 0"
+        return "ES is below VaR" if (self.es < self.var).any() else None
 
     def by_horizon(self, side: str) -> list[dict[str, Any]]:
         """One entry a horizon and level: ``horizon`` ("4h"), ``level``, ``var``, ``es``."""

@@ -96,7 +96,8 @@ def folder(market: Market, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class ScaledVolatility(TailModel):
-    """VaR and ES as fixed multiples of the EWMA volatility; ``misbehave`` is called first."""
+    """VaR and ES as fixed multiples of the EWMA volatility; ``misbehave`` is called first, and a number that
+    it gives is written over the VaR."""
 
     name: ClassVar[str] = "scaled"
     refit_every = pd.Timedelta(days=1)
@@ -121,9 +122,9 @@ class ScaledVolatility(TailModel):
         base = sigma[known, None, None, None] * np.array([1.0, 2.0])[None, :, None, None]
         var = base * np.array([3.0, 4.0])[None, None, None, :] * np.ones((1, 1, 2, 1))
         forecast = TailForecast(rows[known], self.horizons, self.levels, var, var * 1.2)
-        if strange == "nan":
-            # The class refuses NaN; a broken model may write into its arrays afterwards.
-            forecast.var[...] = np.nan
+        if isinstance(strange, float):
+            # The class refuses what is no tail; a broken model may write into its arrays afterwards.
+            forecast.var[...] = strange
         return forecast
 
     def save(self, folder: Path) -> None:

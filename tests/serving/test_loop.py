@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -145,13 +146,48 @@ def test_a_model_that_raises_leaves_its_last_good_forecast_then_the_rules(
     assert made.rungs() == {"champion"}
 
 
-def test_a_model_that_answers_nan_is_not_heard(
-    sqlite: Engine, bench: Callable[..., Any], tail: Tail, champion: Callable[..., Champion]
+@pytest.mark.parametrize(
+    ("var", "words"),
+    [
+        (math.nan, "not finite"),
+        (math.inf, "not finite"),
+        (0.0, "VaR is not above 0"),
+        (-1.0, "VaR is not above 0"),
+        (1e9, "ES is below VaR"),
+    ],
+)
+def test_a_model_that_answers_no_tail_is_not_heard(
+    sqlite: Engine,
+    bench: Callable[..., Any],
+    tail: Tail,
+    champion: Callable[..., Champion],
+    var: float,
+    words: str,
 ) -> None:
-    made = bench(sqlite, champion("1", lambda: "nan"))
+    made = bench(sqlite, champion("1", lambda: var))
     made.feed(tail[0])
     assert made.rungs() == {"rules"}
-    assert made.loop.status()["failures"]["the model answered NaN"] == 4
+    status = made.loop.status()
+    assert status["failures"]["the model answered no tail"] == 4
+    assert words in status["last_failure"]
+    assert_bounded(made)
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), MemoryError(), RecursionError()], ids=repr)
+def test_a_model_that_would_end_the_thread_does_not(
+    sqlite: Engine,
+    bench: Callable[..., Any],
+    tail: Tail,
+    champion: Callable[..., Champion],
+    error: BaseException,
+) -> None:
+    def fail() -> None:
+        raise error
+
+    made = bench(sqlite, champion("1", fail))
+    made.feed(tail[0])
+    assert made.rungs() == {"rules"}
+    assert made.loop.status()["failures"]["the model raised"] == 2
     assert_bounded(made)
 
 

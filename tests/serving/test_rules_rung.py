@@ -69,7 +69,7 @@ def test_a_week_that_began_too_early_takes_its_own_closes(market: Market, needs:
     closes = market.close["ALPHA"].to_numpy()[start - 100 :]
     end = 300
     tail = weekly_tail(closes[:end], seconds(market, start - 100 + end - 1), HOUR, needs)
-    assert tail.forecast.finite
+    assert tail.forecast.flaw is None
     with pytest.raises(fhs.TooShortError):
         weekly_tail(closes[:120], seconds(market, start + 19), HOUR, needs)
 
