@@ -27,6 +27,9 @@ SHRUNK_BY_BARS = 20.0
 #: habit.
 MOVE_CAP = 6.0
 
+#: The cell of each hour of the week, from Monday 00:00.
+_CELL_OF_WEEK = np.array([24 * (day >= 5) + hour for day in range(7) for hour in range(24)])
+
 
 def _hour(times: pd.DatetimeIndex) -> Array:
     """Hours since midnight, fraction included."""
@@ -85,10 +88,12 @@ def _profile(market: Market, state: State) -> Mapping[str, pd.DataFrame]:
     which the volatility was measured that it should be compared with)."""
     known = state["symbols"]
     table = np.array([known.get(s, state["pooled"]) for s in market.symbols], dtype="float64").T
+    # The value depends on the hour of the week alone: average there, and look up once.
+    now = (24 * market.times.day_of_week.to_numpy() + np.floor(_hour(market.times))).astype("int64")
 
     def over(hours: range) -> Array:
-        each = [table[_cells(market.times + h * HOUR)] for h in hours]
-        mean: Array = np.mean(each, axis=0)
+        each = [table[np.roll(_CELL_OF_WEEK, -h)] for h in hours]
+        mean: Array = np.mean(each, axis=0)[now]
         return mean
 
     return market.frames(
