@@ -14,6 +14,13 @@ def test_the_floor_is_a_fraction_of_the_base(answer, candidate) -> None:
     assert decision.rules(3) == ()
 
 
+def test_the_multiplier_keeps_the_floor_to_the_last_bit(answer, market, candidate) -> None:
+    rounds_down = next(b / 1000 for b in range(1, 1000) if (0.6 * (b / 1000)) / (b / 1000) < 0.6)
+    seen = market(base_rates=(rounds_down,) * 4)
+    decision = answer(candidate((1e-6, 1e-6, 1e-6, 1e-6)), seen=seen)
+    assert decision.multipliers == (0.6, 0.6, 0.6, 0.6)
+
+
 def test_the_floor_is_a_fraction_of_the_long_run_normal_var(answer, market, candidate) -> None:
     seen = market(long_run_var=(0.20, 0.10, 0.02, 0.01))
     decision = answer(candidate((0.01, 0.01, 0.01, 0.01)), seen=seen)
