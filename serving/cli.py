@@ -26,6 +26,7 @@ from serving.store.engine import StoreError
 app = typer.Typer(
     help="Serve margin multipliers, feed recorded bars, draw decisions.",
     no_args_is_help=True,
+    rich_markup_mode=None,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
