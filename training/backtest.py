@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
 
+from features.atomic import written_whole
 from models.forecast.base import TailModel
 from training.dataset import History, Task
 from training.evaluation import FORECAST_COLUMNS
@@ -54,12 +54,8 @@ def keep_levels(table: pd.DataFrame, levels: Sequence[float]) -> pd.DataFrame:
 def write_table(table: pd.DataFrame, path: Path) -> None:
     """Write a forecast table as parquet, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with written_whole(path) as draft:
         table[FORECAST_COLUMNS].to_parquet(draft, index=False)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -32,6 +32,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from features.atomic import written_whole
 from features.bars import Market
 from features.durations import format_duration
 from models.artifact import INFO_FILE, ArtifactError, ArtifactInfo, read_info, write_artifact
@@ -216,9 +217,8 @@ def _trained(
     folder.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(folder / "artifact", ignore_errors=True)
     # The artifact comes last: where it is, the scores are.
-    draft = folder / f".scored.{os.getpid()}.part"
-    trained.scored.to_parquet(draft, index=False)
-    draft.replace(folder / "scored.parquet")
+    with written_whole(folder / "scored.parquet") as draft:
+        trained.scored.to_parquet(draft, index=False)
     checkpoint("scores_written")
     info = write_artifact(folder / "artifact", trained.fitted)
     checkpoint("artifact_written")
@@ -267,9 +267,8 @@ def _read_json(path: Path) -> dict[str, Any] | None:
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
-    draft.write_text(json.dumps(content, indent=1, sort_keys=True), encoding="utf-8")
-    draft.replace(path)
+    with written_whole(path) as draft:
+        draft.write_text(json.dumps(content, indent=1, sort_keys=True), encoding="utf-8")
 
 
 def _tidy(work: Path, folder: Path) -> None:

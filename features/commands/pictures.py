@@ -1,6 +1,5 @@
 """What all pictures share: their formats, their style, a time axis, and how a file is written."""
 
-import os
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -8,6 +7,8 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
+
+from features.atomic import written_whole
 
 FORMATS = (".png", ".svg", ".pdf")
 
@@ -32,10 +33,6 @@ def label_times(axis: Axes) -> None:
 
 def save(figure: Figure, out: Path) -> Path:
     """Write the figure whole or not at all."""
-    unfinished = out.with_name(f".{out.stem}.{os.getpid()}.part{out.suffix}")
-    try:
-        figure.savefig(unfinished, dpi=130)
-        unfinished.replace(out)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with written_whole(out) as draft:
+        figure.savefig(draft, dpi=130, format=out.suffix[1:].lower())
     return out

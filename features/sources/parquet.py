@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
 
+from features.atomic import written_whole
 from features.bars import BarError, Market, check_bars, check_open_time
 from features.durations import format_duration
 from features.sources.merge import merge_bars
@@ -60,12 +60,8 @@ def write_folder(market: Market, folder: str | Path) -> list[Path]:
 
 def write_bars(bars: pd.DataFrame, path: Path) -> Path:
     """Write one bar table atomically."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        bars.to_parquet(unfinished, index=False)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with written_whole(path) as draft:
+        bars.to_parquet(draft, index=False)
     return path
 
 

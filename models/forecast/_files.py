@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+
+from features.atomic import written_whole
 
 CONTENT_FILE = "forecast.json"
 
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write beside the target and rename, so that a killed process leaves no half file."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with written_whole(path) as draft:
+        draft.write_bytes(content)
 
 
 def write_content(
