@@ -113,6 +113,15 @@ def forecast_rows(
     return rows, time, symbol
 
 
+def complete_rows(
+    features: FeatureFrame, inputs: tuple[str, ...]
+) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """Where all inputs and the EWMA scale are known, (time, symbol), and the inputs of those rows."""
+    sigma, matrix = features[SCALE_FEATURE], features.matrix(inputs)
+    known = np.isfinite(matrix).all(axis=1).reshape(sigma.shape) & np.isfinite(sigma) & (sigma > 0)
+    return known, matrix[known.ravel()]
+
+
 def scaled_forecast(
     rows: pd.MultiIndex,
     horizons: tuple[pd.Timedelta, ...],

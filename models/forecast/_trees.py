@@ -11,12 +11,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import lightgbm
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
+
+from models.forecast._files import write_bytes
 
 
 class TreeSettings(BaseModel):
@@ -116,3 +119,14 @@ def raw_score(booster: Any, rows: NDArray[np.float64]) -> NDArray[np.float64]:
     if len(rows) == 0:
         return np.empty(0)
     return np.asarray(booster.predict(rows, raw_score=True, num_threads=1), dtype="float64")
+
+
+def write_trees(paths: Sequence[Path], boosters: Sequence[Any]) -> None:
+    """Write each booster in LightGBM's text format."""
+    for path, booster in zip(paths, boosters, strict=True):
+        write_bytes(path, booster.model_to_string().encode())
+
+
+def read_trees(paths: Sequence[Path]) -> tuple[Any, ...]:
+    """The boosters that ``write_trees`` wrote."""
+    return tuple(lightgbm.Booster(model_str=path.read_text(encoding="utf-8")) for path in paths)

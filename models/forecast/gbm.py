@@ -24,7 +24,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-import lightgbm
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -32,13 +31,14 @@ from pydantic import Field
 
 from features.durations import format_duration
 from features.pipeline import FeatureFrame
-from models.forecast._files import read_content, write_bytes, write_content
+from models.forecast._files import read_content, write_content
 from models.forecast._inputs import input_names, needed_features
 from models.forecast._pareto import pareto_tail
 from models.forecast._residuals import (
     SCALE_FEATURE,
     SIGNS,
     bars_of,
+    complete_rows,
     forecast_rows,
     realized_ratio,
     refuse_unfit,
@@ -46,7 +46,14 @@ from models.forecast._residuals import (
     standardised_returns,
     with_breaker,
 )
-from models.forecast._trees import TreeSettings, boost_in_blocks, parameters, raw_score
+from models.forecast._trees import (
+    TreeSettings,
+    boost_in_blocks,
+    parameters,
+    raw_score,
+    read_trees,
+    write_trees,
+)
 from models.forecast.base import Dataset, TailForecast, TailModel
 
 
@@ -113,18 +120,16 @@ class GbmModel(TailModel):
         return self
 
     def predict(self, features: FeatureFrame) -> TailForecast:
-        sigma, matrix = features[SCALE_FEATURE], features.matrix(self.inputs)
-        complete = np.isfinite(matrix).all(axis=1) & np.isfinite(sigma.ravel()) & (sigma.ravel() > 0)
-        rows, time, symbol = forecast_rows(features, complete.reshape(sigma.shape))
+        sigma, (known, given) = features[SCALE_FEATURE], complete_rows(features, self.inputs)
+        rows, time, symbol = forecast_rows(features, known)
         scale = np.empty((len(rows), len(self.horizons)))
         for h, (horizon, booster) in enumerate(zip(self.horizons, self.boosters, strict=True)):
-            log_ratio = raw_score(booster, matrix[complete])
+            log_ratio = raw_score(booster, given)
             scale[:, h] = sigma[time, symbol] * np.sqrt(bars_of(horizon, features) * np.exp(log_ratio))
         return scaled_forecast(rows, self.horizons, self.levels, scale, *self.tails)
 
     def save(self, folder: Path) -> None:
-        for horizon, booster in zip(self.horizons, self.boosters, strict=True):
-            write_bytes(folder / _trees_file(horizon), booster.model_to_string().encode())
+        write_trees([folder / _trees_file(h) for h in self.horizons], self.boosters)
         content = {
             "settings": self.settings.model_dump(),
             "inputs": list(self.inputs),
@@ -138,8 +143,7 @@ class GbmModel(TailModel):
         model = cls(Settings(**content["settings"]))
         model.horizons, model.levels, model.inputs = horizons, levels, tuple(content["inputs"])
         model.tails = np.array(content["tails"], dtype="float64")
-        texts = [(folder / _trees_file(h)).read_text(encoding="utf-8") for h in horizons]
-        model.boosters = tuple(lightgbm.Booster(model_str=text) for text in texts)
+        model.boosters = read_trees([folder / _trees_file(h) for h in horizons])
         return model
 
     def _labels(self, dataset: Dataset, horizon: pd.Timedelta, z: NDArray[np.float64]) -> NDArray[np.float64]:

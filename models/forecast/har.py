@@ -39,6 +39,7 @@ from models.forecast._inputs import input_names
 from models.forecast._residuals import (
     SCALE_FEATURE,
     bars_of,
+    complete_rows,
     forecast_rows,
     realized_ratio,
     refuse_unfit,
@@ -111,10 +112,9 @@ class HarModel(TailModel):
         return self
 
     def predict(self, features: FeatureFrame) -> TailForecast:
-        sigma, terms = features[SCALE_FEATURE], features.matrix(TERMS)
-        complete = np.isfinite(terms).all(axis=1) & np.isfinite(sigma.ravel()) & (sigma.ravel() > 0)
-        rows, time, symbol = forecast_rows(features, complete.reshape(sigma.shape))
-        log_ratio = _with_intercept(terms[complete]) @ self.coefficients.T
+        sigma, (known, terms) = features[SCALE_FEATURE], complete_rows(features, TERMS)
+        rows, time, symbol = forecast_rows(features, known)
+        log_ratio = _with_intercept(terms) @ self.coefficients.T
         steps = np.sqrt([bars_of(h, features) for h in self.horizons])
         scale = sigma[time, symbol, np.newaxis] * steps * np.exp(log_ratio / 2)
         var, es = self.tails[:, tail_rows(self.symbols, features.symbols)[symbol]]

@@ -28,7 +28,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-import lightgbm
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -36,19 +35,27 @@ from pydantic import Field
 
 from features.durations import format_duration
 from features.pipeline import FeatureFrame
-from models.forecast._files import read_content, write_bytes, write_content
+from models.forecast._files import read_content, write_content
 from models.forecast._inputs import input_names, needed_features
 from models.forecast._residuals import (
     SCALE_FEATURE,
     SIGNS,
     bars_of,
+    complete_rows,
     forecast_rows,
     refuse_unfit,
     scaled_forecast,
     standardised_returns,
     with_breaker,
 )
-from models.forecast._trees import TreeSettings, boost_in_blocks, parameters, raw_score
+from models.forecast._trees import (
+    TreeSettings,
+    boost_in_blocks,
+    parameters,
+    raw_score,
+    read_trees,
+    write_trees,
+)
 from models.forecast.base import SIDES, Dataset, TailForecast, TailModel
 
 
@@ -108,10 +115,8 @@ class QuantileModel(TailModel):
         return self
 
     def predict(self, features: FeatureFrame) -> TailForecast:
-        sigma, matrix = features[SCALE_FEATURE], features.matrix(self.inputs)
-        complete = np.isfinite(matrix).all(axis=1) & np.isfinite(sigma.ravel()) & (sigma.ravel() > 0)
-        rows, time, symbol = forecast_rows(features, complete.reshape(sigma.shape))
-        given = matrix[complete]
+        sigma, (known, given) = features[SCALE_FEATURE], complete_rows(features, self.inputs)
+        rows, time, symbol = forecast_rows(features, known)
         scores = np.stack([raw_score(booster, given) for booster in self.boosters], axis=-1)
         var = self._in_order(scores.reshape(len(rows), *self.ratios.shape))
         es = np.maximum.accumulate(self.ratios * var, axis=-1)
@@ -120,8 +125,7 @@ class QuantileModel(TailModel):
         return scaled_forecast(rows, self.horizons, self.levels, scale, var, es)
 
     def save(self, folder: Path) -> None:
-        for file, booster in zip(_tree_files(self.horizons, self.levels), self.boosters, strict=True):
-            write_bytes(folder / file, booster.model_to_string().encode())
+        write_trees([folder / file for file in _tree_files(self.horizons, self.levels)], self.boosters)
         content = {
             "settings": self.settings.model_dump(),
             "inputs": list(self.inputs),
@@ -135,8 +139,7 @@ class QuantileModel(TailModel):
         model = cls(Settings(**content["settings"]))
         model.horizons, model.levels, model.inputs = horizons, levels, tuple(content["inputs"])
         model.ratios = np.array(content["ratios"], dtype="float64")
-        texts = [(folder / file).read_text(encoding="utf-8") for file in _tree_files(horizons, levels)]
-        model.boosters = tuple(lightgbm.Booster(model_str=text) for text in texts)
+        model.boosters = read_trees([folder / file for file in _tree_files(horizons, levels)])
         return model
 
     def _parameters(self, sign: float, level: float, bars: int, rows: int) -> dict[str, Any]:
