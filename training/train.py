@@ -104,8 +104,13 @@ def _fitted(history: History, fit: Fit, table: pd.DataFrame) -> Fitted:
 
 def _with_regimes(history: History, fit: Fit) -> Pipeline:
     """The model's pipeline and the regime probabilities that every decision reports, of the same window."""
-    names = {*fit.pipeline.names, *(f"regime_{name}" for name in REGIMES)}
-    return Pipeline.fit(history.market.until(fit.end).since(fit.start), names)
+    own = fit.pipeline
+    lacking = [name for name in (f"regime_{regime}" for regime in REGIMES) if name not in own.names]
+    if not lacking:
+        return own
+    # The model's own features stay as they were fitted: learning them again would only take its time.
+    regimes = Pipeline.fit(history.market.until(fit.end).since(fit.start), lacking)
+    return Pipeline(own.interval, (*own.chosen, *regimes.chosen), {**own.states, **regimes.states})
 
 
 def _refuse_too_little(history: History, settings: TrainingSettings, end: pd.Timestamp, task: Task) -> None:
