@@ -2,20 +2,43 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from time import perf_counter
 
 import pandas as pd
 
 from features.atomic import written_whole
-from models.forecast.base import TailModel
+from models.forecast.base import TailForecast, TailModel
 from training.dataset import History, Task
 from training.evaluation import FORECAST_COLUMNS
-from training.splits import walk_forward
+from training.parallel import IN_THIS_PROCESS, Workers, run_jobs
+from training.splits import Fold, walk_forward
 
 #: Called with what is done and how many forecasts of a model there will be: ``(model, done, folds)``.
 Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class FoldJob:
+    """One model, to be fitted for one fold."""
+
+    model: type[TailModel]
+    fold: Fold
+    task: Task
+
+
+@dataclass(frozen=True)
+class FoldForecast:
+    """What a model forecast in one fold, all its levels, and the seconds that fitting and forecasting took,
+    features included."""
+
+    forecast: TailForecast
+    fit_s: float
+    predict_s: float
 
 
 def backtest(
@@ -26,24 +49,69 @@ def backtest(
     end: pd.Timestamp,
     levels: Sequence[float],
     progress: Progress = lambda *_: None,
+    workers: Workers = IN_THIS_PROCESS,
 ) -> pd.DataFrame:
     """The forecast table of these models at the decision times in [start, end].
 
     Columns ``time, symbol, horizon, side, level, model, var, es``; losses as fractions of log return;
     ``levels`` are the ones kept (a model gives 0.999 besides). Rows without the inputs of a forecast are
     absent. Each fold's model was trained up to the largest horizon before the fold's first row (see
-    ``training.splits``).
+    ``training.splits``). The table is the same to the bit whoever works.
     """
-    parts = []
-    for model in models:
-        folds = walk_forward(history.market.times, start, end, model.refit_every, task.embargo)
-        progress(model.name, 0, len(folds))
-        for done, fold in enumerate(folds, start=1):
-            fit = history.fit(model, fold.train_end, task)
-            forecast = history.forecast(fit.model, fit.pipeline, fold.test_start, fold.test_end)
-            parts.append(keep_levels(forecast.to_table(model.name), levels))
-            progress(model.name, done, len(folds))
-    return pd.concat(parts, ignore_index=True)
+    jobs = fold_jobs(history, models, task, start, end)
+    return assemble(jobs, forecast_folds(history, jobs, progress, workers), levels)
+
+
+def fold_jobs(
+    history: History,
+    models: Sequence[type[TailModel]],
+    task: Task,
+    start: pd.Timestamp,
+    end: pd.Timestamp,
+) -> list[FoldJob]:
+    """What there is to do: model by model, folds in the order of time."""
+    times = history.market.times
+    return [
+        FoldJob(model, fold, task)
+        for model in models
+        for fold in walk_forward(times, start, end, model.refit_every, task.embargo)
+    ]
+
+
+def forecast_fold(history: History, job: FoldJob) -> FoldForecast:
+    """Fit the job's model on what was known, and forecast the fold."""
+    _ = history.static_features  # computed once for all folds, and no fold's time
+    began = perf_counter()
+    fit = history.fit(job.model, job.fold.train_end, job.task)
+    fitted = perf_counter()
+    forecast = history.forecast(fit.model, fit.pipeline, job.fold.test_start, job.fold.test_end)
+    return FoldForecast(forecast, fitted - began, perf_counter() - fitted)
+
+
+def forecast_folds(
+    history: History, jobs: Sequence[FoldJob], progress: Progress, workers: Workers
+) -> list[FoldForecast]:
+    """Do all jobs; what comes back is in the order of the jobs, whoever was done first."""
+    folds = Counter(job.model.name for job in jobs)
+    done: Counter[str] = Counter()
+    for model, count in folds.items():
+        progress(model, 0, count)
+    found: dict[int, FoldForecast] = {}
+    for position, forecast in run_jobs(forecast_fold, history, jobs, workers):
+        found[position] = forecast
+        model = jobs[position].model.name
+        done[model] += 1
+        progress(model, done[model], folds[model])
+    return [found[position] for position in range(len(jobs))]
+
+
+def assemble(jobs: Sequence[FoldJob], found: Sequence[FoldForecast], levels: Sequence[float]) -> pd.DataFrame:
+    """The forecast table: model by model, folds in the order of time, these levels."""
+    tables = [
+        keep_levels(fold.forecast.to_table(job.model.name), levels)
+        for job, fold in zip(jobs, found, strict=True)
+    ]
+    return pd.concat(tables, ignore_index=True)
 
 
 def keep_levels(table: pd.DataFrame, levels: Sequence[float]) -> pd.DataFrame:

@@ -54,11 +54,22 @@ class Fit:
 
 
 @dataclass(frozen=True)
+class BarSource:
+    """Where a market was read, so that another process can read it again (``features.sources.parquet``)."""
+
+    folder: Path
+    interval: pd.Timedelta | None
+    symbols: tuple[str, ...] | None
+
+
+@dataclass(frozen=True)
 class History:
-    """All bars of one folder, and the features that learn nothing, for the models that will ask for them."""
+    """All bars of one folder, and the features that learn nothing, for the models that will ask for them.
+    ``source`` is None where the market is of this process alone."""
 
     market: Market
     models: tuple[type[TailModel], ...]
+    source: BarSource | None = None
 
     @cached_property
     def fingerprint(self) -> str:
@@ -126,7 +137,8 @@ def read_history(
     market = read_folder(folder, interval, symbols)
     for horizon in task.horizons:
         whole_bars(horizon, market.interval)
-    return History(market, classes)
+    source = BarSource(folder.absolute(), interval, None if symbols is None else tuple(symbols))
+    return History(market, classes, source)
 
 
 def describe_market(market: Market) -> str:

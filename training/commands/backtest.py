@@ -10,8 +10,10 @@ import typer
 from training.backtest import backtest, progress_bars, write_table
 from training.commands.options import (
     Bars,
+    Cluster,
     Horizons,
     Interval,
+    Jobs,
     Levels,
     Symbols,
     interval_of,
@@ -21,6 +23,7 @@ from training.commands.options import (
 from training.commands.tables import show_summary
 from training.dataset import describe_market, read_history
 from training.evaluation import summary, with_losses
+from training.parallel import Workers
 from training.train import task_of
 
 
@@ -36,6 +39,8 @@ def backtest_command(
     horizons: Horizons = None,
     levels: Levels = None,
     symbols: Symbols = None,
+    jobs: Jobs = 1,
+    cluster: Cluster = None,
 ) -> None:
     """Refit each model as time goes on, write the forecast table, and print the scores."""
     settings = settings_with(horizons=horizons, levels=levels, symbols=symbols)
@@ -47,7 +52,9 @@ def backtest_command(
     history = read_history(bars, interval_of(interval), settings.symbols, names, task)
     typer.echo(describe_market(history.market))
     with progress_bars() as progress:
-        table = backtest(history, history.models, task, first, last, settings.levels, progress)
+        table = backtest(
+            history, history.models, task, first, last, settings.levels, progress, Workers(jobs, cluster)
+        )
     write_table(table, out)
     typer.echo(f"{out}: {len(table):,} forecasts")
     scored = with_losses(table, history.market)

@@ -17,6 +17,10 @@ Horizons = Annotated[str | None, typer.Option(help="comma-separated durations: 1
 Levels = Annotated[str | None, typer.Option(help="comma-separated confidences: 0.975,0.99")]
 Symbols = Annotated[str | None, typer.Option(help="comma-separated, the leader first; default: all")]
 ModelName = Annotated[str | None, typer.Option("--model", help="which model of models/forecast to train")]
+Jobs = Annotated[int, typer.Option(help="processes side by side; the answer does not depend on it")]
+Cluster = Annotated[
+    str | None, typer.Option(help="address of a Dask scheduler to work on instead, tcp://host:8786 say")
+]
 EvaluationDays = Annotated[int | None, typer.Option(help="newest days that are held out to judge on")]
 
 
