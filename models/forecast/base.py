@@ -8,17 +8,20 @@ beyond it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pydantic import BaseModel
 
 from features.durations import format_duration, whole_bars
 from features.pipeline import FeatureFrame
+from models.search_space import Range
 
 SIDES = ("long", "short")
 #: Always among the levels: the circuit breaker of the safety engine compares bars with it.
@@ -135,9 +138,21 @@ class TailModel(ABC):
     refit_every: ClassVar[pd.Timedelta]
     #: How much history a fit uses at most; None: all.
     trains_on: ClassVar[pd.Timedelta | None] = None
+    #: What it is made with: a frozen pydantic model whose defaults are the shipped ones; None: nothing.
+    settings_class: ClassVar[type[BaseModel] | None] = None
 
     horizons: tuple[pd.Timedelta, ...]
     levels: tuple[float, ...]
+
+    def __init__(self, settings: Any = None) -> None:
+        if settings is not None:
+            raise TypeError(f"model {self.name} takes no settings, and was given {settings!r}")
+
+    @classmethod
+    def search_space(cls) -> Mapping[str, Range]:
+        """Which of its settings are worth tuning, and where to look; empty: none. Every value within the
+        ranges, in every combination, makes valid settings, the defaults among them."""
+        return {}
 
     @classmethod
     @abstractmethod

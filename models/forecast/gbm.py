@@ -21,13 +21,14 @@ row needs all of its inputs, and is left out otherwise.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from features.durations import format_duration
 from features.pipeline import FeatureFrame
@@ -55,6 +56,7 @@ from models.forecast._trees import (
     write_trees,
 )
 from models.forecast.base import Dataset, TailForecast, TailModel
+from models.search_space import Integer, Range, Real
 
 
 class Settings(TreeSettings):
@@ -75,17 +77,34 @@ class Settings(TreeSettings):
     shape_bounds: tuple[float, float] = (-0.2, 0.5)
 
 
+SEARCH_SPACE: Mapping[str, Range] = {
+    "trees": Integer(50, 400, log=True),
+    "learning_rate": Real(0.01, 0.2, log=True),
+    "leaves": Integer(3, 32, log=True),
+    "min_leaf_rows": Integer(250, 16000, log=True),
+    "leaf_penalty": Real(0.1, 1000.0, log=True),
+    "feature_fraction": Real(0.2, 1.0),
+    "row_fraction": Real(0.2, 1.0),
+    "threshold_level": Real(0.9, 0.98),
+}
+
+
 class GbmModel(TailModel):
     """See the module. ``tails`` has shape (VaR or ES, horizon, side, level)."""
 
     name: ClassVar[str] = "gbm"
     refit_every: ClassVar[pd.Timedelta] = pd.Timedelta(days=45)
+    settings_class: ClassVar[type[BaseModel] | None] = Settings
 
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or Settings()
         self.inputs: tuple[str, ...] = ()
         self.boosters: tuple[Any, ...] = ()
         self.tails: NDArray[np.float64] = np.empty((2, 0, 2, 0))
+
+    @classmethod
+    def search_space(cls) -> Mapping[str, Range]:
+        return SEARCH_SPACE
 
     @classmethod
     def feature_names(cls) -> tuple[str, ...] | None:

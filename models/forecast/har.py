@@ -25,6 +25,7 @@ Diebold (2007) for its logarithms; Duan (1983) for the correction; Barone-Adesi,
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -50,6 +51,7 @@ from models.forecast._residuals import (
     with_breaker,
 )
 from models.forecast.base import SIDES, Dataset, TailForecast, TailModel
+from models.search_space import Range, Real
 
 TERMS = (
     *("har_1h", "har_4h", "har_1d", "har_1w", "har_1m"),
@@ -69,6 +71,9 @@ class Settings(BaseModel):
     min_rows: int = Field(1000, ge=100)
 
 
+SEARCH_SPACE: Mapping[str, Range] = {"label_floor": Real(1e-4, 0.5, log=True)}
+
+
 class HarModel(TailModel):
     """See the module. ``coefficients`` has shape (horizon, intercept and ``TERMS``), the correction ln s
     within the intercept; ``tails`` (VaR or ES, symbol, horizon, side, level), symbol 0 pooled.
@@ -76,12 +81,17 @@ class HarModel(TailModel):
 
     name: ClassVar[str] = "har"
     refit_every: ClassVar[pd.Timedelta] = pd.Timedelta(days=30)
+    settings_class: ClassVar[type[BaseModel] | None] = Settings
 
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or Settings()
         self.symbols: tuple[str, ...] = ()
         self.coefficients: NDArray[np.float64] = np.empty((0, 1 + len(TERMS)))
         self.tails: NDArray[np.float64] = np.empty((2, 0, 0, 2, 0))
+
+    @classmethod
+    def search_space(cls) -> Mapping[str, Range]:
+        return SEARCH_SPACE
 
     @classmethod
     def feature_names(cls) -> tuple[str, ...] | None:

@@ -25,13 +25,14 @@ Chernozhukov, Fernandez-Val, Galichon (2010) on crossing.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from features.durations import format_duration
 from features.pipeline import FeatureFrame
@@ -57,6 +58,7 @@ from models.forecast._trees import (
     write_trees,
 )
 from models.forecast.base import SIDES, Dataset, TailForecast, TailModel
+from models.search_space import Integer, Range, Real
 
 
 class Settings(TreeSettings):
@@ -74,6 +76,16 @@ class Settings(TreeSettings):
     min_hits: int = Field(20, ge=1)
 
 
+SEARCH_SPACE: Mapping[str, Range] = {
+    "trees": Integer(15, 150, log=True),
+    "learning_rate": Real(0.02, 0.3, log=True),
+    "leaves": Integer(3, 32, log=True),
+    "leaf_tail_rows": Real(10.0, 250.0, log=True),
+    "feature_fraction": Real(0.2, 1.0),
+    "row_fraction": Real(0.2, 1.0),
+}
+
+
 class QuantileModel(TailModel):
     """See the module. ``boosters`` are in the order of (horizon, side, level), and ``ratios``, k, has that
     shape.
@@ -81,12 +93,17 @@ class QuantileModel(TailModel):
 
     name: ClassVar[str] = "quantile"
     refit_every: ClassVar[pd.Timedelta] = pd.Timedelta(days=45)
+    settings_class: ClassVar[type[BaseModel] | None] = Settings
 
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or Settings()
         self.inputs: tuple[str, ...] = ()
         self.boosters: tuple[Any, ...] = ()
         self.ratios: NDArray[np.float64] = np.empty((0, 2, 0))
+
+    @classmethod
+    def search_space(cls) -> Mapping[str, Range]:
+        return SEARCH_SPACE
 
     @classmethod
     def feature_names(cls) -> tuple[str, ...] | None:
