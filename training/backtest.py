@@ -15,6 +15,7 @@ from features.atomic import written_whole
 from models.forecast.base import TailForecast, TailModel
 from training.dataset import History, Task
 from training.evaluation import FORECAST_COLUMNS
+from training.importance import permutation_importance
 from training.parallel import IN_THIS_PROCESS, Workers, run_jobs
 from training.splits import Fold, walk_forward
 
@@ -24,21 +25,24 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class FoldJob:
-    """One model, to be fitted for one fold."""
+    """One model, to be fitted for one fold. ``explained_times`` says on how many of its decision times to
+    ask what the model lives on (``training.importance``); 0: not to ask."""
 
     model: type[TailModel]
     fold: Fold
     task: Task
+    explained_times: int = 0
 
 
 @dataclass(frozen=True)
 class FoldForecast:
     """What a model forecast in one fold, all its levels, and the seconds that fitting and forecasting took,
-    features included."""
+    features included. ``importance`` is None where it was not asked for."""
 
     forecast: TailForecast
     fit_s: float
     predict_s: float
+    importance: pd.DataFrame | None = None
 
 
 def backtest(
@@ -84,8 +88,15 @@ def forecast_fold(history: History, job: FoldJob) -> FoldForecast:
     began = perf_counter()
     fit = history.fit(job.model, job.fold.train_end, job.task)
     fitted = perf_counter()
-    forecast = history.forecast(fit.model, fit.pipeline, job.fold.test_start, job.fold.test_end)
-    return FoldForecast(forecast, fitted - began, perf_counter() - fitted)
+    features = history.features(fit.pipeline, job.fold.test_start, job.fold.test_end)
+    forecast = fit.model.predict(features)
+    forecasted = perf_counter()
+    importance = (
+        permutation_importance(fit.model, features, history.market, job.explained_times)
+        if job.explained_times
+        else None
+    )
+    return FoldForecast(forecast, fitted - began, forecasted - fitted, importance)
 
 
 def forecast_folds(

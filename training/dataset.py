@@ -115,9 +115,13 @@ class History:
         self, model: TailModel, pipeline: Pipeline, start: pd.Timestamp, end: pd.Timestamp
     ) -> TailForecast:
         """Forecasts at the decision times in [start, end], each from bars up to it."""
+        return model.predict(self.features(pipeline, start, end))
+
+    def features(self, pipeline: Pipeline, start: pd.Timestamp, end: pd.Timestamp) -> FeatureFrame:
+        """What a fitted pipeline gives at the decision times in [start, end], each row from bars up to it."""
         market = self.market.until(end).since(start - pipeline.look_back)
         reuse = self.static_features.between(market.times[0], market.times[-1])
-        return model.predict(pipeline.batch(market, reuse=reuse).between(start, end))
+        return pipeline.batch(market, reuse=reuse).between(start, end)
 
 
 def read_history(
