@@ -6,7 +6,7 @@ code  meaning
 0     done; of ``promote`` and ``nightly``: promoted, or "kept champion"
 2     bad bars, arguments or settings
 3     the gate refused to train: too little (new) data, too many holes, a flat price
-4     another nightly run holds the lock
+4     another run of the same command holds the lock
 5     the MLflow store does not answer
 6     the MLflow store, or an artifact in it, cannot be used (the message says why)
 ====  =====================================================================================
@@ -26,7 +26,7 @@ from training.commands.nightly import nightly_command
 from training.commands.promote import promote_command
 from training.commands.train import train_command
 from training.dataset import TrainingRefusedError
-from training.nightly import LockedError
+from training.lock import LockedError
 
 app = typer.Typer(help="Make models, and choose among them.", no_args_is_help=True, add_completion=False)
 app.command("train")(train_command)

@@ -20,12 +20,9 @@ the process that held it, however it died.
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -40,6 +37,7 @@ from models.forecast.discovery import model_class
 from models.registry import Registry, Version
 from training.backtest import Progress
 from training.dataset import History, ModelLookup, TrainingRefusedError, describe_market, read_history
+from training.lock import locked
 from training.plots import Draw, figures
 from training.promotion import Verdict, judge, promote
 from training.publish import Checkpoint, publish
@@ -50,10 +48,6 @@ from training.train import task_of, train
 KEPT_RUNS = 7
 
 Say = Callable[[str], None]
-
-
-class LockedError(RuntimeError):
-    """Another run holds the lock."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +83,7 @@ def nightly(
     just done, so that a test can stop there. Raises ``BarError`` or ``ValueError`` for bad bars,
     ``TrainingRefusedError`` where the gate refuses, ``LockedError``, and ``RegistryUnreachableError``.
     """
-    with locked(work / "nightly.lock"):
+    with locked(work / "nightly.lock", "nightly run"):
         task = task_of(settings)
         models = (settings.model, *settings.baselines)
         history = read_history(bars, interval, settings.symbols, models, task, lookup)
@@ -141,27 +135,6 @@ def nightly(
 def run_key(history: History, settings: TrainingSettings) -> str:
     """``2026-11-21-<data>-<settings and code>``: the last bar's date and two digests."""
     return f"{history.market.times[-1]:%Y-%m-%d}-{history.fingerprint[:12]}-{settings.digest()[:8]}"
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the lock of a file, or raise ``LockedError`` naming its holder at once."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            file.seek(0)
-            holder = file.read().strip() or "unknown"
-            raise LockedError(
-                f"another nightly run (process {holder}) holds {path}; wait for it, or stop it and start "
-                f"again"
-            ) from error
-        file.seek(0)
-        file.truncate()
-        file.write(str(os.getpid()))
-        file.flush()
-        yield  # closing the file drops the lock; the file itself stays, or two runs could hold two files
 
 
 def refuse_unfit_bars(market: Market, settings: TrainingSettings) -> None:

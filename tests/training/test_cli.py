@@ -12,7 +12,7 @@ from features.sources.simulated import simulate
 from models.artifact import read_info
 from models.registry import Registry
 from training.cli import main
-from training.nightly import locked
+from training.lock import locked
 
 Captured = pytest.CaptureFixture[str]
 
@@ -128,7 +128,7 @@ def test_a_refused_training_ends_with_3(tmp_path: Path, capsys: Captured) -> Non
 
 
 def test_a_locked_run_ends_with_4(bars_folder: Path, tmp_path: Path, capsys: Captured) -> None:
-    with locked(tmp_path / "nightly.lock"):
+    with locked(tmp_path / "nightly.lock", "nightly run"):
         arguments = ["nightly", "--bars", str(bars_folder), "--model", "ewma", "--work", str(tmp_path)]
         assert main(arguments) == 4
     assert "another nightly run" in error_of(capsys)

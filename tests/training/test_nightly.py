@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import signal
@@ -20,7 +19,8 @@ from features.bars import Market
 from features.sources.parquet import write_folder
 from models.registry import Registry, RegistryUnreachableError, open_client
 from training.dataset import TrainingRefusedError
-from training.nightly import LockedError, Outcome, locked, nightly, refuse_unfit_bars
+from training.lock import LockedError, locked
+from training.nightly import Outcome, nightly, refuse_unfit_bars
 from training.promotion import Verdict
 from training.settings import TrainingSettings
 
@@ -211,21 +211,10 @@ def test_a_challenger_that_loses_is_kept_out(
 
 def test_a_second_run_is_locked_out(run: Run, tmp_path: Path) -> None:
     with (
-        locked(tmp_path / "work" / "nightly.lock"),
+        locked(tmp_path / "work" / "nightly.lock", "nightly run"),
         pytest.raises(LockedError, match=r"another nightly run \(process \d+\) holds"),
     ):
         run()
-
-
-def test_a_lock_of_a_dead_process_holds_nobody_up(tmp_path: Path) -> None:
-    path = tmp_path / "nightly.lock"
-    code = (
-        "import os\nfrom pathlib import Path\nfrom training.nightly import locked\n"
-        f"with locked(Path({str(path)!r})): os._exit(9)"
-    )
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 9
-    with locked(path), path.open() as file, pytest.raises(BlockingIOError):
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def test_a_store_that_does_not_answer_stops_the_run_before_training(
