@@ -54,6 +54,26 @@ class Fit:
 
 
 @dataclass(frozen=True)
+class TrainingWindow:
+    """What a model may learn from at one time: the pipeline fitted there, and its dataset."""
+
+    pipeline: Pipeline
+    dataset: Dataset
+
+    def fit(self, model: TailModel) -> Fit:
+        """Fit a model of the kind that the window was cut for, made with any settings. Raises
+        ``TrainingRefusedError`` naming the model and the window where the data cannot carry it."""
+        times = self.dataset.features.times
+        try:
+            fitted = model.fit(self.dataset)
+        except ValueError as error:
+            raise TrainingRefusedError(
+                f"{model.name} cannot be fitted on {times[0]} to {times[-1]}: {error}"
+            ) from error
+        return Fit(fitted, self.pipeline, times[0], times[-1])
+
+
+@dataclass(frozen=True)
 class BarSource:
     """Where a market was read, so that another process can read it again (``features.sources.parquet``)."""
 
@@ -90,10 +110,15 @@ class History:
         return Pipeline(self.market.interval, chosen).batch(self.market)
 
     def fit(self, model: type[TailModel], end: pd.Timestamp, task: Task) -> Fit:
-        """Fit a model on what was known at ``end``, and on no more than it trains on.
+        """Fit a model with its shipped settings on its ``window``.
 
         Raises ``TrainingRefusedError`` naming the model and the end where the data cannot carry it.
         """
+        return self.window(model, end, task).fit(model())
+
+    def window(self, model: type[TailModel], end: pd.Timestamp, task: Task) -> TrainingWindow:
+        """What was known at ``end``, and no more of it than the model trains on. Raises
+        ``TrainingRefusedError`` where no bar had closed by then."""
         known = self.market.until(end)
         if len(known.times) == 0:
             raise TrainingRefusedError(f"no bar closed by {end}; the bars begin at {self.market.times[0]}")
@@ -102,14 +127,7 @@ class History:
         pipeline = Pipeline.fit(window, model.feature_names())
         # Computed from the first bar, so that the window's first rows are not in warm-up, then cut.
         features = pipeline.batch(known, reuse=self.static_features.between(None, end)).between(start, None)
-        dataset = Dataset(features, window.close, task.horizons, task.levels)
-        try:
-            fitted = model().fit(dataset)
-        except ValueError as error:
-            raise TrainingRefusedError(
-                f"{model.name} cannot be fitted on {window.times[0]} to {window.times[-1]}: {error}"
-            ) from error
-        return Fit(fitted, pipeline, window.times[0], window.times[-1])
+        return TrainingWindow(pipeline, Dataset(features, window.close, task.horizons, task.levels))
 
     def forecast(
         self, model: TailModel, pipeline: Pipeline, start: pd.Timestamp, end: pd.Timestamp

@@ -54,3 +54,22 @@ def walk_forward(
             f"nothing lies before {folds[0].train_end} to train on; the bars begin at {times[0]}: start later"
         )
     return tuple(folds)
+
+
+def equal_blocks(
+    times: pd.DatetimeIndex, start: pd.Timestamp, end: pd.Timestamp, count: int, embargo: pd.Timedelta
+) -> tuple[Fold, ...]:
+    """Cut the decision times in [start, end] into ``count`` consecutive folds of equal length, to a bar, each
+    trained up to ``embargo`` before. ``times`` are a regular grid.
+
+    Raises ``ValueError`` where a block would be no longer than the embargo, so that hardly a loss over the
+    largest horizon matures within it, and as ``walk_forward`` does.
+    """
+    tested = int(((times >= start) & (times <= end)).sum())
+    length = tested * (times[1] - times[0]) / count
+    if tested > 0 and length <= embargo:
+        raise ValueError(
+            f"{count} blocks from {start} to {end} are {length} long each, and a loss takes up to "
+            f"{embargo} to mature; give fewer blocks or a longer span"
+        )
+    return walk_forward(times, start, end, length, embargo)

@@ -11,7 +11,7 @@ import pytest
 from features.bars import Market
 from features.pipeline import Pipeline
 from models.forecast.base import TailModel
-from models.forecast.ewma import EwmaModel
+from models.forecast.ewma import EwmaModel, Settings
 from training.dataset import History, Task, TrainingRefusedError, read_history
 
 HOUR, DAY = pd.Timedelta(hours=1), pd.Timedelta(days=1)
@@ -69,6 +69,20 @@ def test_a_model_trains_on_no_more_than_it_wants(
     np.testing.assert_array_equal(
         dataset.features["ewma_volatility"], whole.between(fit.start, None)["ewma_volatility"]
     )
+
+
+def test_a_window_is_cut_once_for_any_settings(history: History, market: Market, task: Task) -> None:
+    end = market.times[2000]
+    window = history.window(EwmaModel, end, task)
+    shipped, pooled = window.fit(EwmaModel()), window.fit(EwmaModel(Settings(min_rows=2500)))
+    assert isinstance(shipped.model, EwmaModel)
+    assert isinstance(pooled.model, EwmaModel)
+    whole = history.fit(EwmaModel, end, task)
+    assert (shipped.start, shipped.end) == (whole.start, whole.end) == (market.times[0], end)
+    np.testing.assert_array_equal(shipped.model.tails, whole.model.tails)  # type: ignore[attr-defined]
+    # Too few losses for a tail of its own: each symbol has the pooled one.
+    np.testing.assert_array_equal(pooled.model.tails[:, 1], pooled.model.tails[:, 0])
+    assert not np.array_equal(shipped.model.tails[:, 1], shipped.model.tails[:, 0])
 
 
 def test_forecasts_do_not_change_with_the_future(history: History, market: Market, task: Task) -> None:

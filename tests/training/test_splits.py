@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from training.splits import Fold, walk_forward
+from training.splits import Fold, equal_blocks, walk_forward
 
 HOUR, DAY = pd.Timedelta(hours=1), pd.Timedelta(days=1)
 TIMES = pd.date_range("2026-01-01", periods=240, freq="h", tz="UTC", unit="ns")
@@ -51,3 +51,26 @@ def test_a_period_without_bars_is_refused() -> None:
 def test_nothing_to_train_on_is_refused() -> None:
     with pytest.raises(ValueError, match="start later"):
         walk_forward(TIMES, at("2026-01-01 10:00"), at("2026-01-02"), DAY, 24 * HOUR)
+
+
+def test_equal_blocks_by_hand() -> None:
+    blocks = equal_blocks(TIMES, at("2026-01-05"), at("2026-01-07 23:00"), 2, 4 * HOUR)
+    assert blocks == (
+        Fold(at("2026-01-04 20:00"), at("2026-01-05 00:00"), at("2026-01-06 11:00")),
+        Fold(at("2026-01-06 08:00"), at("2026-01-06 12:00"), at("2026-01-07 23:00")),
+    )
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 7])
+def test_equal_blocks_are_as_many_as_asked_for_and_differ_by_a_bar_at_most(count: int) -> None:
+    start, end = at("2026-01-03 05:30"), at("2026-02-01")  # beyond the newest bar
+    blocks = equal_blocks(TIMES, start, end, count, DAY)
+    rows = [((start <= TIMES) & (b.test_start <= TIMES) & (b.test_end >= TIMES)).sum() for b in blocks]
+    assert len(rows) == count
+    assert sum(rows) == (start <= TIMES).sum()
+    assert max(rows) - min(rows) <= 1
+
+
+def test_blocks_in_which_no_loss_matures_are_refused() -> None:
+    with pytest.raises(ValueError, match="give fewer blocks or a longer span"):
+        equal_blocks(TIMES, at("2026-01-05"), at("2026-01-07 23:00"), 3, DAY)
