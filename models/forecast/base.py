@@ -8,11 +8,11 @@ beyond it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
@@ -22,6 +22,9 @@ from pydantic import BaseModel
 from features.durations import format_duration, whole_bars
 from features.pipeline import FeatureFrame
 from models.search_space import Range
+
+if TYPE_CHECKING:
+    from models.forecast.calibration import CalibrationSettings
 
 SIDES = ("long", "short")
 #: Always among the levels: the circuit breaker of the safety engine compares bars with it.
@@ -69,6 +72,17 @@ class TailForecast:
                 f"{rule} at {self.rows[r]}, horizon {format_duration(self.horizons[h])}, side {SIDES[s]}, "
                 f"level {self.levels[k]}: {values[r, h, s, k]} ({int(broken.sum())} values)"
             )
+
+    @classmethod
+    def joined(cls, parts: Sequence[TailForecast]) -> TailForecast:
+        """The rows of several forecasts, one after the other. Raises ``ValueError`` where there is none, or
+        their horizons or levels differ."""
+        kinds = {(part.horizons, part.levels) for part in parts}
+        if len(kinds) != 1:
+            raise ValueError(f"forecasts of {len(kinds)} kinds of horizons and levels; join those of one")
+        rows = parts[0].rows.append([part.rows for part in parts[1:]])
+        var, es = (np.concatenate([getattr(part, name) for part in parts]) for name in ("var", "es"))
+        return cls(rows, parts[0].horizons, parts[0].levels, var, es)
 
     def to_table(self, model: str) -> pd.DataFrame:
         """The forecast table: ``time, symbol, horizon, side, level, model, var, es``, a row per value."""
@@ -138,6 +152,9 @@ class TailModel(ABC):
     refit_every: ClassVar[pd.Timedelta]
     #: How much history a fit uses at most; None: all.
     trains_on: ClassVar[pd.Timedelta | None] = None
+    #: How its forecasts are calibrated by the losses that mature, on top of ``predict`` and wherever they are
+    #: judged or served; None: not at all.
+    calibration: ClassVar[CalibrationSettings | None] = None
     #: What it is made with: a frozen pydantic model whose defaults are the shipped ones; None: nothing.
     settings_class: ClassVar[type[BaseModel] | None] = None
 

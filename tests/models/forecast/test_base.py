@@ -20,6 +20,19 @@ def broken(array: np.ndarray, index: tuple[int, ...], value: float) -> np.ndarra
     return out
 
 
+def test_forecasts_are_joined_in_the_order_given() -> None:
+    one, two = (TailForecast(ROWS, (HOUR,), LEVELS, x * VAR, x * ES) for x in (1, 2))
+    joined = TailForecast.joined([two, one])
+    assert joined.rows.tolist() == ROWS.tolist() * 2
+    assert joined.rows.names == ["time", "symbol"]
+    np.testing.assert_array_equal(joined.var, np.concatenate([2 * VAR, VAR]))
+    np.testing.assert_array_equal(joined.es, np.concatenate([2 * ES, ES]))
+    other = TailForecast(ROWS, (2 * HOUR,), LEVELS, VAR, ES)
+    for parts in ([], [one, other]):
+        with pytest.raises(ValueError, match="join those of one"):
+            TailForecast.joined(parts)
+
+
 def test_a_sound_forecast_is_accepted() -> None:
     forecast = TailForecast(ROWS, (HOUR,), LEVELS, VAR, ES)
     assert forecast.var is VAR
