@@ -1,5 +1,5 @@
-"""Statistical tests of a forecast: were there as many hits as promised, spread as promised, as deep as
-promised?
+"""Statistical tests of VaR and of scores: were there as many hits as promised, spread as promised, and does
+one model score better than another? Tests of ES are in ``expected_shortfall`` and ``es_regression``.
 
 A hit is a loss above VaR. Losses are positive when bad, ``level`` is the confidence, ``a = 1 - level``.
 Series are in time order, one contract and side each.
@@ -21,6 +21,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 from scipy.special import xlogy
+
+from models._series import checked_level, checked_series
 
 # Basel Committee (1996): yellow begins where the cumulative probability reaches 95 %, red where it reaches
 # 99.99 %.
@@ -59,26 +61,8 @@ class ScoreDifference:
     lags: int
 
 
-def _checked_level(level: float) -> float:
-    if not 0 < level < 1:
-        raise ValueError(f"level is {level!r}; give a confidence between 0 and 1, 0.99 say")
-    return level
-
-
-def _series(name: str, values: ArrayLike, rows: int | None = None) -> NDArray[np.float64]:
-    array = np.asarray(values, dtype="float64")
-    if array.ndim != 1 or array.size == 0:
-        raise ValueError(f"{name} has shape {array.shape}; give one non-empty series in time order")
-    if not np.isfinite(array).all():
-        broken = int((~np.isfinite(array)).sum())
-        raise ValueError(f"{name} is not finite in {broken} rows; drop rows without a matured loss")
-    if rows is not None and array.size != rows:
-        raise ValueError(f"{name} has {array.size} rows where the losses have {rows}; give one value a row")
-    return array
-
-
 def _hits(hits: ArrayLike) -> NDArray[np.float64]:
-    array = _series("hits", hits)
+    array = checked_series("hits", hits)
     if not np.isin(array, (0.0, 1.0)).all():
         raise ValueError("hits has values other than 0 and 1; give loss > VaR row by row")
     return array
@@ -95,7 +79,7 @@ def kupiec(hits: int, rows: int, level: float) -> CoverageTest:
     Zero and T hits are ordinary values (0 ln 0 = 0). Raises ``ValueError`` unless 0 <= x <= T and T >= 1.
     Source: Kupiec (1995).
     """
-    a = 1 - _checked_level(level)
+    a = 1 - checked_level(level)
     if rows < 1 or not 0 <= hits <= rows:
         raise ValueError(f"{hits} hits in {rows} rows; give at least one row and hits between 0 and the rows")
     ratio = _log_likelihood(rows - hits, hits, a) - _log_likelihood(rows - hits, hits, hits / rows)
@@ -139,7 +123,7 @@ def traffic_light(hits: int, rows: int, level: float) -> Literal["green", "yello
 
     At 99 % and 250 rows: green up to 4 hits, red from 10. Source: Basel Committee (1996).
     """
-    a = 1 - _checked_level(level)
+    a = 1 - checked_level(level)
     if rows < 1 or not 0 <= hits <= rows:
         raise ValueError(f"{hits} hits in {rows} rows; give at least one row and hits between 0 and the rows")
     reached = float(stats.binom.cdf(hits, rows, a))
@@ -156,9 +140,9 @@ def dynamic_quantile(loss: ArrayLike, var: ArrayLike, level: float, *, lags: int
     (no hits at all, a constant VaR); then the redundant ones are dropped and the degrees say so. Needs more
     rows than regressors. Source: Engle, Manganelli (2004).
     """
-    losses = _series("loss", loss)
-    v = _series("var", var, losses.size)
-    a = 1 - _checked_level(level)
+    losses = checked_series("loss", loss)
+    v = checked_series("var", var, losses.size)
+    a = 1 - checked_level(level)
     if lags < 0 or losses.size - lags <= lags + 2:
         raise ValueError(f"{losses.size} rows are too few for {lags} lags; give more than {2 * lags + 2}")
     y = (losses > v).astype("float64") - a
@@ -169,29 +153,6 @@ def dynamic_quantile(loss: ArrayLike, var: ArrayLike, level: float, *, lags: int
     target = y[lags:]
     coefficients, _, rank, _ = np.linalg.lstsq(X, target, rcond=1e-10)
     return CoverageTest(float(target @ X @ coefficients / (a * (1 - a))), int(rank))
-
-
-def acerbi_szekely_z1(loss: ArrayLike, var: ArrayLike, es: ArrayLike) -> float:
-    """``1 - mean(L / e | hit)``: 0 expected, negative where losses beyond VaR are deeper than ES says.
-
-    NaN where there is no hit, since nothing was seen to judge. Source: Acerbi, Szekely (2014), test 1.
-    """
-    losses = _series("loss", loss)
-    hit = losses > _series("var", var, losses.size)
-    ratio = losses / _series("es", es, losses.size)
-    return 1 - float(ratio[hit].mean()) if hit.any() else float("nan")
-
-
-def acerbi_szekely_z2(loss: ArrayLike, var: ArrayLike, es: ArrayLike, level: float) -> float:
-    """``1 - sum(h L / e) / (T a)``: 0 expected, negative where hits are too many or too deep; 1 with no hit
-    at all.
-
-    Critical values depend on T and the level; simulate them. Source: Acerbi, Szekely (2014), test 2.
-    """
-    losses = _series("loss", loss)
-    hit = losses > _series("var", var, losses.size)
-    ratio = losses / _series("es", es, losses.size)
-    return 1 - float(ratio[hit].sum()) / (losses.size * (1 - _checked_level(level)))
 
 
 def by_offset(test: Callable[..., CoverageTest], step: int, *series: ArrayLike) -> tuple[CoverageTest, ...]:

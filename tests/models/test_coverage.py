@@ -6,8 +6,6 @@ from scipy import stats
 
 from models.coverage import (
     CoverageTest,
-    acerbi_szekely_z1,
-    acerbi_szekely_z2,
     averaged,
     by_offset,
     christoffersen,
@@ -139,25 +137,6 @@ def test_dynamic_quantile_without_hits_drops_redundant_regressors() -> None:
     assert result.statistic == pytest.approx(496 * 0.01 / 0.99)
     with pytest.raises(ValueError, match="too few"):
         dynamic_quantile(np.zeros(10), np.ones(10), 0.99)
-
-
-def test_acerbi_szekely_by_hand() -> None:
-    loss = [0.03, -0.01, 0.05, 0.0, 0.01]
-    var, es = [0.02] * 5, [0.04] * 5
-    # Two hits with L / e of 0.75 and 1.25.
-    assert acerbi_szekely_z1(loss, var, es) == pytest.approx(0)
-    assert acerbi_szekely_z2(loss, var, es, 0.8) == pytest.approx(1 - 2 / (5 * 0.2))
-    assert acerbi_szekely_z2(loss, var, es, 0.6) == pytest.approx(0)
-    assert np.isnan(acerbi_szekely_z1([-1.0, -1.0], [1.0, 1.0], [2.0, 2.0]))
-    assert acerbi_szekely_z2([-1.0, -1.0], [1.0, 1.0], [2.0, 2.0], 0.99) == 1
-
-
-def test_acerbi_szekely_critical_value_by_simulation() -> None:
-    losses = np.random.default_rng(11).standard_normal((4000, 250))
-    var, es = np.full(250, 1.959964), np.full(250, 2.337803)
-    z2 = [acerbi_szekely_z2(x, var, es, 0.975) for x in losses]
-    assert np.quantile(z2, 0.05) == pytest.approx(-0.70, abs=0.04)
-    assert np.mean(z2) == pytest.approx(0, abs=0.02)
 
 
 def test_by_offset_gives_every_interleaved_series_once() -> None:
