@@ -5,6 +5,7 @@ An artifact is a folder::
     model.json       what it is (``ArtifactInfo``), with the sha256 of every other file
     pipeline.json    the features and what they learned (``Pipeline.to_json``)
     model/           what ``TailModel.save`` wrote: LightGBM text, safetensors, JSON
+    calibration.json where the calibration stood after the days held out; absent for a model without
 
 Nothing in it is code, and nothing is unpickled: the model's name is looked up among ``models.forecast``,
 its files are data. A folder is written beside its final place and moved there whole, so that a reader sees
@@ -30,10 +31,12 @@ import pandas as pd
 from features.durations import format_duration, parse_duration
 from features.pipeline import Pipeline
 from models.forecast.base import TailModel
+from models.forecast.calibration import CalibrationState
 from models.forecast.discovery import model_class
 
 FORMAT = 1
 INFO_FILE, PIPELINE_FILE, MODEL_FOLDER = "model.json", "pipeline.json", "model"
+CALIBRATION_FILE = "calibration.json"
 #: Of ``model.json``: when and by which code it was made says nothing about what it forecasts.
 _NOT_CONTENT = ("made_at", "code_version", "fingerprint")
 
@@ -51,7 +54,8 @@ class Fitted:
     ``symbols`` are in the market's order (the first is the leader of the spillover features). The training
     window is the decision times ``train_start`` to ``train_end``, both included; no bar that closed later
     had any influence. ``scores`` are out-of-sample figures by name, such as ``fz0/1h/0.99``; None where one
-    could not be measured.
+    could not be measured. ``calibration`` has seen out-of-sample forecasts only, from the first after
+    ``train_end`` plus an embargo of the largest horizon; None for a model that is not calibrated.
     """
 
     model: TailModel
@@ -61,6 +65,7 @@ class Fitted:
     train_end: pd.Timestamp
     data_fingerprint: str
     scores: Mapping[str, float | None]
+    calibration: CalibrationState | None = None
 
 
 @dataclass(frozen=True)
@@ -133,11 +138,13 @@ class ArtifactInfo:
 
 @dataclass(frozen=True)
 class Artifact:
-    """A model ready to forecast: ``model.predict(pipeline.online(market.select(info.symbols)))``."""
+    """A model ready to forecast: ``model.predict(pipeline.online(market.select(info.symbols)))``, which
+    ``calibration``, where there is one, goes on to calibrate."""
 
     model: TailModel
     pipeline: Pipeline
     info: ArtifactInfo
+    calibration: CalibrationState | None = None
 
 
 @cache
@@ -174,6 +181,8 @@ def write_artifact(folder: Path, fitted: Fitted) -> ArtifactInfo:
         (draft / MODEL_FOLDER).mkdir()
         fitted.model.save(draft / MODEL_FOLDER)
         _write_json(draft / PIPELINE_FILE, fitted.pipeline.to_json())
+        if fitted.calibration is not None:
+            _write_json(draft / CALIBRATION_FILE, fitted.calibration.to_json())
         content = ArtifactInfo(
             model=fitted.model.name,
             features=fitted.pipeline.names,
@@ -253,12 +262,22 @@ def read_artifact(folder: Path, lookup: ModelLookup = model_class) -> Artifact:
     try:
         pipeline = Pipeline.from_json(json.loads((folder / PIPELINE_FILE).read_text(encoding="utf-8")))
         model = lookup(info.model).load(folder / MODEL_FOLDER)
+        calibration = _read_calibration(folder, info)
     except Exception as error:  # a model's files are parsed by its own library, which raises what it likes
         raise ArtifactError(
             f"artifact {folder} (model {info.model}) cannot be loaded: {type(error).__name__}: {error}; "
             f"train the model anew with this version"
         ) from error
-    return Artifact(model, pipeline, info)
+    return Artifact(model, pipeline, info, calibration)
+
+
+def _read_calibration(folder: Path, info: ArtifactInfo) -> CalibrationState | None:
+    if CALIBRATION_FILE not in info.files:
+        return None
+    state = CalibrationState.from_json(json.loads((folder / CALIBRATION_FILE).read_text(encoding="utf-8")))
+    if (state.horizons, state.levels, state.interval) != (info.horizons, info.levels, info.interval):
+        raise ValueError(f"{CALIBRATION_FILE} is of other horizons, levels or bars than the model")
+    return state
 
 
 def _files(folder: Path) -> list[Path]:

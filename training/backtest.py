@@ -60,10 +60,11 @@ def backtest(
     Columns ``time, symbol, horizon, side, level, model, var, es``; losses as fractions of log return;
     ``levels`` are the ones kept (a model gives 0.999 besides). Rows without the inputs of a forecast are
     absent. Each fold's model was trained up to the largest horizon before the fold's first row (see
-    ``training.splits``). The table is the same to the bit whoever works.
+    ``training.splits``). A model that asks for calibration is calibrated over all folds, from a neutral start
+    in the first. The table is the same to the bit whoever works.
     """
     jobs = fold_jobs(history, models, task, start, end)
-    return assemble(jobs, forecast_folds(history, jobs, progress, workers), levels)
+    return assemble(history, jobs, forecast_folds(history, jobs, progress, workers), levels)
 
 
 def fold_jobs(
@@ -116,12 +117,15 @@ def forecast_folds(
     return [found[position] for position in range(len(jobs))]
 
 
-def assemble(jobs: Sequence[FoldJob], found: Sequence[FoldForecast], levels: Sequence[float]) -> pd.DataFrame:
-    """The forecast table: model by model, folds in the order of time, these levels."""
-    tables = [
-        keep_levels(fold.forecast.to_table(job.model.name), levels)
-        for job, fold in zip(jobs, found, strict=True)
-    ]
+def assemble(
+    history: History, jobs: Sequence[FoldJob], found: Sequence[FoldForecast], levels: Sequence[float]
+) -> pd.DataFrame:
+    """The forecast table: model by model, calibrated from its first fold to its last, these levels."""
+    tables = []
+    for model in dict.fromkeys(job.model for job in jobs):
+        folds = [fold.forecast for job, fold in zip(jobs, found, strict=True) if job.model is model]
+        forecast, _ = history.calibrated(TailForecast.joined(folds), model.calibration)
+        tables.append(keep_levels(forecast.to_table(model.name), levels))
     return pd.concat(tables, ignore_index=True)
 
 

@@ -21,6 +21,7 @@ from features.fingerprint import fingerprint
 from features.pipeline import FeatureFrame, Pipeline, all_features
 from features.sources.parquet import read_folder
 from models.forecast.base import Dataset, TailForecast, TailModel
+from models.forecast.calibration import CalibrationSettings, CalibrationState, track
 from models.forecast.discovery import model_class
 
 ModelLookup = Callable[[str], type[TailModel]]
@@ -134,6 +135,19 @@ class History:
     ) -> TailForecast:
         """Forecasts at the decision times in [start, end], each from bars up to it."""
         return model.predict(self.features(pipeline, start, end))
+
+    def calibrated(
+        self, forecast: TailForecast, settings: CalibrationSettings | None
+    ) -> tuple[TailForecast, CalibrationState | None]:
+        """A model's forecast over time as it would have been served, calibrated from a neutral start at its
+        first row, and where the calibration stands at the last bar.
+
+        The forecast itself and None where there are no settings, or no rows.
+        """
+        if settings is None or not len(forecast.rows):
+            return forecast, None
+        closes = self.market.close.loc[forecast.rows.get_level_values("time").min() :]
+        return track(forecast, closes, self.market.interval, settings)
 
     def features(self, pipeline: Pipeline, start: pd.Timestamp, end: pd.Timestamp) -> FeatureFrame:
         """What a fitted pipeline gives at the decision times in [start, end], each row from bars up to it."""

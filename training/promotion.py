@@ -257,9 +257,15 @@ def _forecasts(
     end: pd.Timestamp,
     levels: tuple[float, ...],
 ) -> pd.DataFrame:
+    """What an artifact forecasts in [start, end], calibrated as it would have been served: from its own first
+    time out of sample, whenever that was."""
     own = History(history.market.select(artifact.info.symbols), (type(artifact.model),))
-    forecast = own.forecast(artifact.model, artifact.pipeline, start, end)
-    return keep_levels(forecast.to_table(label), levels)
+    settings = None if artifact.calibration is None else artifact.calibration.settings
+    times, seen = own.market.times, artifact.info.train_end + max(artifact.info.horizons)
+    first = start if settings is None else times[times > seen][0]
+    forecast, _ = own.calibrated(own.forecast(artifact.model, artifact.pipeline, first, end), settings)
+    table = forecast.to_table(label)
+    return keep_levels(table[table["time"] >= start], levels)
 
 
 def _shared_horizons(forecasts: list[pd.DataFrame]) -> pd.DataFrame:

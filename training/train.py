@@ -17,6 +17,7 @@ from features.durations import format_duration
 from features.pipeline import Pipeline
 from features.regime import REGIMES
 from models.artifact import Fitted
+from models.forecast.calibration import CalibrationState
 from models.forecast.discovery import model_class
 from training.backtest import Progress, backtest, keep_levels
 from training.dataset import Fit, History, ModelLookup, Task, TrainingRefusedError
@@ -69,11 +70,13 @@ def train(
     start = times[times > first][0]
     baselines = [lookup(name) for name in settings.baselines]
     walked = backtest(history, baselines, task, start, last, settings.levels, progress)
-    own = history.forecast(fit.model, fit.pipeline, start, last).to_table(CHALLENGER)
-    forecasts = pd.concat([walked, keep_levels(own, settings.levels)], ignore_index=True)
+    forecast = history.forecast(fit.model, fit.pipeline, start, last)
+    # None of these days taught the model, so its calibration may learn from them, and go on when it serves.
+    own, calibration = history.calibrated(forecast, fit.model.calibration)
+    forecasts = pd.concat([walked, keep_levels(own.to_table(CHALLENGER), settings.levels)], ignore_index=True)
     scored = common_rows(with_losses(forecasts, history.market))
     table = summary(scored, history.market.interval)
-    return Trained(_fitted(history, fit, table), scored, table)
+    return Trained(_fitted(history, fit, table, calibration), scored, table)
 
 
 def scores(table: pd.DataFrame) -> dict[str, float | None]:
@@ -90,7 +93,7 @@ def scores(table: pd.DataFrame) -> dict[str, float | None]:
     return found
 
 
-def _fitted(history: History, fit: Fit, table: pd.DataFrame) -> Fitted:
+def _fitted(history: History, fit: Fit, table: pd.DataFrame, calibration: CalibrationState | None) -> Fitted:
     return Fitted(
         model=fit.model,
         pipeline=_with_regimes(history, fit),
@@ -99,6 +102,7 @@ def _fitted(history: History, fit: Fit, table: pd.DataFrame) -> Fitted:
         train_end=fit.end,
         data_fingerprint=history.fingerprint,
         scores=scores(table),
+        calibration=calibration,
     )
 
 

@@ -6,12 +6,15 @@ import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from features.bars import Market
 from models.artifact import ArtifactError, Fitted, code_version, read_artifact, read_info, write_artifact
+from models.forecast.calibration import CalibrationSettings, CalibrationState
 from models.forecast.ewma import EwmaModel
 
 FitUntil = Callable[[int], Fitted]
@@ -45,6 +48,52 @@ def test_the_info_says_what_it_was_made_from(folder: Path, fit_until: FitUntil) 
     assert info.scores == {"fz0/1h/0.99": 0.75, "fz0/4h/0.99": None}
     assert info.code_version == code_version()
     assert set(info.files) == {"pipeline.json", "model/forecast.json"}
+
+
+def calibrated(fitted: Fitted, **changes: Any) -> Fitted:
+    """``fitted`` with a calibration that has seen something."""
+    model, rng = fitted.model, np.random.default_rng(1)
+    theta = rng.uniform(-0.1, 0.1, (2, len(model.horizons), 2, len(model.levels)))
+    state = CalibrationState(
+        CalibrationSettings(var_step=0.03),
+        fitted.pipeline.interval,
+        model.horizons,
+        model.levels,
+        fitted.train_end,
+        theta,
+    )
+    return dataclasses.replace(fitted, calibration=dataclasses.replace(state, **changes))
+
+
+def test_a_calibration_is_read_to_the_bit_as_it_was_written(tmp_path: Path, fit_until: FitUntil) -> None:
+    fitted = calibrated(fit_until(80))
+    info = write_artifact(tmp_path / "artifact", fitted)
+    state, expected = read_artifact(tmp_path / "artifact").calibration, fitted.calibration
+    assert state is not None
+    assert expected is not None
+    np.testing.assert_array_equal(state.theta, expected.theta)
+    assert (state.settings, state.until) == (expected.settings, expected.until)
+    assert (state.interval, state.horizons, state.levels) == (info.interval, info.horizons, info.levels)
+    plain = write_artifact(tmp_path / "plain", fit_until(80))
+    assert read_artifact(tmp_path / "plain").calibration is None
+    assert info.fingerprint != plain.fingerprint
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"interval": pd.Timedelta("15min")},
+        {"levels": (0.9, 0.99, 0.999)},
+        {"horizons": (pd.Timedelta("2h"),) * 2},
+    ],
+    ids=lambda c: next(iter(c)),
+)
+def test_a_calibration_of_another_model_is_refused(
+    tmp_path: Path, fit_until: FitUntil, changes: dict[str, Any]
+) -> None:
+    write_artifact(tmp_path / "artifact", calibrated(fit_until(80), **changes))
+    with pytest.raises(ArtifactError, match="other horizons, levels or bars"):
+        read_artifact(tmp_path / "artifact")
 
 
 def test_two_identical_trainings_share_a_fingerprint(

@@ -15,6 +15,7 @@ from features.pipeline import FeatureFrame
 from features.sources.parquet import read_folder, write_folder
 from features.sources.simulated import simulate
 from models.forecast.base import Dataset, TailForecast, TailModel
+from models.forecast.calibration import CalibrationSettings
 from models.forecast.ewma import EwmaModel
 from training.dataset import History, ModelLookup, Task
 from training.settings import TrainingSettings
@@ -78,12 +79,17 @@ class ScaledEwma(EwmaModel):
 
 @pytest.fixture(scope="session")
 def scaled_lookup() -> ModelLookup:
-    """``ewma`` and ``halved``, ``tripled``, ``same``, ``tiny``: the same forecast times 0.5, 3, 1, 1e-3."""
+    """``ewma`` and ``halved``, ``tripled``, ``same``, ``tiny``: the same forecast times 0.5, 3, 1, 1e-3;
+    ``calibrated``: 0.7 of it, and calibrated faster than it is good for any model but this one."""
     factors = {"halved": 0.5, "tripled": 3.0, "same": 1.0, "tiny": 1e-3}
     classes: dict[str, type[TailModel]] = {
         name: type(name.title(), (ScaledEwma,), {"name": name, "factor": factor})
         for name, factor in factors.items()
     }
+    quick = CalibrationSettings(var_step=0.1, es_step=0.1)
+    classes["calibrated"] = type(
+        "Calibrated", (ScaledEwma,), {"name": "calibrated", "factor": 0.7, "calibration": quick}
+    )
 
     def lookup(name: str) -> type[TailModel]:
         return EwmaModel if name == "ewma" else classes[name]

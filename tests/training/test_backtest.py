@@ -12,10 +12,11 @@ from features.bars import Market
 from models.forecast.base import TailModel
 from models.forecast.ewma import EwmaModel
 from training.backtest import backtest, write_table
-from training.dataset import History, Task
+from training.dataset import History, ModelLookup, Task
 from training.evaluation import summary, with_losses
 
 HOUR, DAY = pd.Timedelta(hours=1), pd.Timedelta(days=1)
+KEYS = ["time", "symbol", "horizon", "side", "level"]
 COLUMNS = ["time", "symbol", "horizon", "side", "level", "model", "var", "es"]
 
 
@@ -58,6 +59,27 @@ def test_a_forecast_is_the_same_whatever_came_after_it(history: History, task: T
     start, cut = market.times[2000], market.times[2300]
     whole = backtest(history, [EwmaModel], task, start, market.times[-1], (0.99,))
     until = backtest(History(market.until(cut), (EwmaModel,)), [EwmaModel], task, start, cut, (0.99,))
+    pd.testing.assert_frame_equal(whole[whole["time"] <= cut].reset_index(drop=True), until)
+
+
+def test_a_model_that_asks_for_it_is_calibrated_over_all_folds(
+    market: Market, task: Task, scaled_lookup: ModelLookup
+) -> None:
+    asked = scaled_lookup("calibrated")
+    plain = type("Plain", (asked,), {"name": "plain", "calibration": None})
+    history, start, end = History(market, (asked, plain)), market.times[2000], market.times[2500]
+    whole, raw = (backtest(history, [model], task, start, end, task.levels) for model in (asked, plain))
+    factor = (whole.set_index(KEYS)["var"] / raw.set_index(KEYS)["var"]).xs(
+        ("1h", "long", 0.975), level=("horizon", "side", "level")
+    )
+    by_time = factor.groupby("time").first()
+    assert by_time.iloc[0] == 1, "it starts neutral"
+    assert by_time.iloc[-1] > 1.05, "0.7 of what is needed is noticed"
+    refits = [start + i * asked.refit_every for i in range(1, 3)]
+    assert all(t in by_time.index and by_time[t] > 1 for t in refits), "and not forgotten at a refit"
+    # What comes to light later is not known earlier.
+    cut = market.times[2300]
+    until = backtest(History(market.until(cut), (asked,)), [asked], task, start, cut, task.levels)
     pd.testing.assert_frame_equal(whole[whole["time"] <= cut].reset_index(drop=True), until)
 
 

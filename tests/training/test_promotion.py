@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from features.durations import parse_duration
-from models.artifact import write_artifact
+from models.artifact import read_info, write_artifact
 from models.registry import Registry, Version
 from training.dataset import ModelLookup, read_history
 from training.promotion import Check, Verdict, coverage_checks, judge, promote
@@ -127,6 +127,20 @@ def test_the_first_challenger_must_pass_the_baseline(trained: Train, judged: Jud
     verdict = judged(trained("tiny", 30))
     assert (verdict.champion, verdict.promote) == (None, False)
     assert "FZ0 overall against ewma" in failed(verdict)
+
+
+def test_the_gate_judges_forecasts_as_they_would_have_been_served(
+    registry: Registry, trained: Train, judged: Judged, tmp_path: Path
+) -> None:
+    new = trained("calibrated", 30)
+    own = read_info(tmp_path / "artifact-0").scores
+    found = judged(new).table.set_index(["model", "horizon", "level"])
+    assert found.loc[("challenger", "4h", 0.99), "fz0"] == own["fz0/4h/0.99"], "as its training judged it"
+
+    # The older one has been calibrated for three weeks more when the comparison begins.
+    registry.promote(trained("calibrated", 50))
+    hits = judged(new).table.set_index(["model", "horizon", "level"])["hit_ratio"]
+    assert hits["champion", "1h", 0.975] < hits["challenger", "1h", 0.975] - 0.1
 
 
 def test_the_same_model_is_not_promoted_twice(registry: Registry, trained: Train, judged: Judged) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -77,3 +78,35 @@ def test_a_model_that_asks_for_half_is_seen(
     table = halved.table.set_index(["model", "horizon", "level"])
     assert table.loc[(CHALLENGER, "1h", 0.99), "hit_ratio"] > 3
     assert table.loc[(CHALLENGER, "1h", 0.99), "difference"] > 0.3
+
+
+def test_the_held_out_days_calibrate_what_is_judged_and_stored(
+    history: History, settings: TrainingSettings, scaled_lookup: ModelLookup
+) -> None:
+    trained = train(history, settings.model_copy(update={"model": "calibrated"}), lookup=scaled_lookup)
+    plain = type("Plain", (scaled_lookup("calibrated"),), {"name": "plain", "calibration": None})
+    without = train(
+        history,
+        settings.model_copy(update={"model": "plain"}),
+        lookup=lambda name: plain if name == "plain" else scaled_lookup(name),
+    )
+    rows = [t.table.set_index(["model", "horizon", "level"]) for t in (trained, without)]
+    calibrated, raw = (t.loc[(CHALLENGER, "1h", 0.975), "hit_ratio"] for t in rows)
+    assert 1 < calibrated < raw - 0.3
+    assert without.fitted.calibration is None
+
+    state, times = trained.fitted.calibration, history.market.times
+    assert state is not None
+    assert (state.until, state.settings) == (times[-1], scaled_lookup("calibrated").calibration)
+    # It begins at 1, after the embargo, and ends where the judged forecasts do.
+    by_time = [
+        t.scored.query("model == 'challenger' and horizon == '1h' and side == 'long' and level == 0.975")
+        .groupby("time")["var"]
+        .first()
+        for t in (trained, without)
+    ]
+    factor = by_time[0] / by_time[1]
+    assert factor.iloc[0] == 1
+    assert factor.index[-1] == times[-2]
+    assert abs(np.log(factor.iloc[-1]) - state.theta[0, 0, 0, 0]) < 0.1
+    assert state.theta[0, 0, 0, 0] > 0.05
