@@ -22,15 +22,19 @@ from pydantic import ValidationError
 from models.artifact import ArtifactError
 from models.registry import RegistryError, RegistryUnreachableError
 from training.commands.backtest import backtest_command
+from training.commands.benchmark import benchmark_command
 from training.commands.nightly import nightly_command
 from training.commands.promote import promote_command
 from training.commands.train import train_command
+from training.commands.tune import tune_command
 from training.dataset import TrainingRefusedError
 from training.lock import LockedError
 
 app = typer.Typer(help="Make models, and choose among them.", no_args_is_help=True, add_completion=False)
 app.command("train")(train_command)
 app.command("backtest")(backtest_command)
+app.command("benchmark")(benchmark_command)
+app.command("tune")(tune_command)
 app.command("promote")(promote_command)
 app.command("nightly")(nightly_command)
 

@@ -46,7 +46,7 @@ def log_run(
 
     try:
         with reaching(tracking_uri):
-            experiment_id = _experiment(client, tracking_uri, experiment)
+            experiment_id = find_experiment(client, tracking_uri, experiment)
             finished = None if run_key is None else _finished(client, experiment_id, run_key)
             if finished is None:
                 finished = _log(client, experiment_id, artifact, info, figures(), run_key)
@@ -55,7 +55,8 @@ def log_run(
     return LoggedRun(finished.info.run_id, f"{finished.info.artifact_uri}/{ARTIFACT_NAME}")
 
 
-def _experiment(client: Any, uri: str, name: str) -> str:
+def find_experiment(client: Any, uri: str, name: str) -> str:
+    """The id of the experiment of that name, which is made where there is none."""
     found = client.get_experiment_by_name(name)
     if found is not None:
         return str(found.experiment_id)
