@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterator
 
 import pandas as pd
@@ -11,12 +12,21 @@ import torch
 from features.bars import Market
 from features.pipeline import Pipeline
 from features.sources.simulated import simulate
-from models.forecast.base import Dataset
+from models.forecast.base import Dataset, TailModel
+from models.forecast.discovery import model_class
 
 HORIZONS = (pd.Timedelta(hours=1), pd.Timedelta(hours=4))
 LEVELS = (0.975, 0.99)
 
 MakeDataset = Callable[..., Dataset]
+NewModel = Callable[[str], TailModel]
+
+#: Smaller than the defaults, so that every check of every model stays quick.
+QUICK = {
+    "gbm": {"trees": 30, "min_leaf_rows": 100, "fit_threads": 1},
+    "quantile": {"trees": 15, "learning_rate": 0.2, "leaf_tail_rows": 10, "fit_threads": 1},
+    "network": {"steps": 60, "members": 2, "batch_rows": 512, "device": "cpu"},
+}
 
 
 @pytest.fixture(scope="session")
@@ -37,6 +47,17 @@ def make_dataset() -> MakeDataset:
     ) -> Dataset:
         features = Pipeline.fit(market, names).batch(market)
         return Dataset(features, market.close, horizons, levels)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def new_model() -> NewModel:
+    """``new_model(name)``: a model that is not fitted yet, with quick settings."""
+
+    def make(name: str) -> TailModel:
+        module = importlib.import_module(f"models.forecast.{name}")
+        return model_class(name)(module.Settings(**QUICK.get(name, {})))  # type: ignore[call-arg]
 
     return make
 

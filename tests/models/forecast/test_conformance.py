@@ -16,23 +16,12 @@ from features.bars import Market
 from features.pipeline import FeatureFrame
 from models.forecast.base import BREAKER_LEVEL, Dataset, TailForecast, TailModel
 from models.forecast.discovery import model_class, model_names
-from models.scores import fz0
 
 HOURS = (1, 4)
 #: The feature that a model scales by, where it is not the EWMA.
 SCALES = {"garch": "garch_variance"}
 MakeDataset = Callable[..., Dataset]
-#: Smaller than the defaults, so that every check of every model stays quick.
-QUICK = {
-    "gbm": {"trees": 30, "min_leaf_rows": 100, "fit_threads": 1},
-    "quantile": {"trees": 15, "learning_rate": 0.2, "leaf_tail_rows": 10, "fit_threads": 1},
-    "network": {"steps": 60, "members": 2, "batch_rows": 512, "device": "cpu"},
-}
-
-
-def new_model(name: str) -> TailModel:
-    module = __import__(f"models.forecast.{name}", fromlist=["Settings"])
-    return model_class(name)(module.Settings(**QUICK.get(name, {})))  # type: ignore[call-arg]
+NewModel = Callable[[str], TailModel]
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +30,7 @@ def data_of(market: Market, make_dataset: MakeDataset) -> Callable[[str], Datase
 
 
 @pytest.fixture(scope="module")
-def fitted(data_of: Callable[[str], Dataset]) -> Callable[[str], TailModel]:
+def fitted(data_of: Callable[[str], Dataset], new_model: NewModel) -> Callable[[str], TailModel]:
     return cache(lambda name: new_model(name).fit(data_of(name)))
 
 
@@ -158,7 +147,7 @@ def test_another_models_folder_is_refused(name: str, model: TailModel, tmp_path:
         model_class(name).load(tmp_path)
 
 
-def test_a_seed_gives_one_model(name: str, model: TailModel, data: Dataset) -> None:
+def test_a_seed_gives_one_model(name: str, model: TailModel, data: Dataset, new_model: NewModel) -> None:
     assert same(new_model(name).fit(data).predict(data.features), model.predict(data.features))
 
 
@@ -181,7 +170,9 @@ def test_an_unseen_symbol_gets_a_forecast(model: TailModel, data: Dataset) -> No
     assert set(forecast.rows.get_level_values("symbol")) == {"X", "Y", "Z"}
 
 
-def test_what_came_after_the_training_window_changes_nothing(name: str, data: Dataset) -> None:
+def test_what_came_after_the_training_window_changes_nothing(
+    name: str, data: Dataset, new_model: NewModel
+) -> None:
     half = len(data.closes) * 2 // 3
     known = cut(data, 0, half)
     later = data.closes.copy()
@@ -201,40 +192,17 @@ def test_losses_that_have_not_matured_are_not_labels(data: Dataset) -> None:
         assert np.isnan(data.forward_returns(horizon)[-hours:]).all()
 
 
-def test_shuffled_labels_give_no_skill(name: str, data: Dataset) -> None:
-    """Returns drawn in random order, under the same features: nothing is left to know but the long-run
-    tail.
-    """
-    returns = np.diff(np.log(data.closes.to_numpy()), axis=0)
-    shuffled = np.random.default_rng(8).permutation(returns)
-    log_close = np.vstack([np.zeros(returns.shape[1]), np.cumsum(shuffled, axis=0)])
-    closes = pd.DataFrame(np.exp(log_close), index=data.closes.index, columns=data.closes.columns)
-    half = len(closes) // 2
-    mixed = with_closes(data, closes)
-    tested = cut(mixed, half, len(closes))
-    forecast = new_model(name).fit(cut(mixed, 0, half)).predict(tested.features)
-    time = tested.features.times.get_indexer(forecast.rows.get_level_values("time"))
-    symbol = pd.Index(tested.features.symbols).get_indexer(forecast.rows.get_level_values("symbol"))
-    losses = tested.forward_returns(data.horizons[0])[time, symbol]
-    known = np.isfinite(losses)
-    mine = fz0(-losses[known], forecast.var[known, 0, 0, 0], forecast.es[known, 0, 0, 0], 0.975).mean()
-    past = -np.diff(log_close[:half], axis=0).ravel()
-    var = np.quantile(past, 0.975)
-    constant = fz0(-losses[known], var, past[past >= var].mean(), 0.975).mean()
-    assert mine > constant - 0.02
-
-
-def test_a_flat_market_is_refused(name: str, data: Dataset) -> None:
+def test_a_flat_market_is_refused(name: str, data: Dataset, new_model: NewModel) -> None:
     flat = pd.DataFrame(100.0, index=data.closes.index, columns=data.closes.columns)
     with pytest.raises(ValueError, match=r"exactly zero|needs"):
         new_model(name).fit(with_closes(data, flat))
 
 
-def test_a_short_history_is_refused(name: str, data: Dataset) -> None:
+def test_a_short_history_is_refused(name: str, data: Dataset, new_model: NewModel) -> None:
     with pytest.raises(ValueError, match=r"matured rows at horizon 1h where the model\s+needs"):
         new_model(name).fit(cut(data, 1000, 1100))
 
 
-def test_no_history_is_refused(name: str, data: Dataset) -> None:
+def test_no_history_is_refused(name: str, data: Dataset, new_model: NewModel) -> None:
     with pytest.raises(ValueError, match="matured rows"):
         new_model(name).fit(cut(data, 0, 30))
