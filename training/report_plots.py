@@ -32,6 +32,7 @@ GROUPS = ("weekday", "weekend", "calm", "normal", "stressed", "crisis", "unknown
 WORST_DAYS = 3
 AROUND = pd.Timedelta(days=3)
 TOP_INPUTS = 10
+ALONE = "There is no model beside the reference."
 
 
 @dataclass(frozen=True)
@@ -81,13 +82,16 @@ def excursions(benchmark: Benchmark) -> Picture:
 
 def cumulative_difference(benchmark: Benchmark) -> Picture:
     reference = benchmark.plan.reference
+    title = f"FZ0 gained on {reference} over time"
+    if benchmark.daily.empty:
+        return Picture(title, None, ALONE)
 
     def draw(model: str, rows: pd.DataFrame) -> Any:
         ordered = rows.sort_values("time")
         return line(benchmark, model, ordered["time"], ordered["difference"].cumsum())
 
     return Picture(
-        f"FZ0 gained on {reference} over time",
+        title,
         grid(benchmark, benchmark.daily, draw, "sum of differences", zero=0.0),
         f"The running sum of FZ0 less that of {reference}, averaged over symbols and sides: a line that "
         f"falls steadily is a model that is better all the time, one step is a single event.",
@@ -99,7 +103,7 @@ def by_symbol(benchmark: Benchmark) -> Picture:
     rivals = [name for name in benchmark.plan.names if name != reference]
     title = f"FZ0 against {reference} by symbol"
     if not rivals:
-        return Picture(title, None, "There is no model beside the reference.")
+        return Picture(title, None, ALONE)
     horizons, levels = cases_of(benchmark)
     figure = case_subplots(horizons, levels)
     found = benchmark.symbols[benchmark.symbols["model"] != reference]
