@@ -20,7 +20,7 @@ from features.bars import Market
 from features.durations import window_bars
 from features.pipeline import FeatureFrame
 from models.artifact import Artifact, read_artifact
-from serving.outlook import Forecast
+from models.forecast.base import TailForecast
 
 logger = logging.getLogger(__name__)
 
@@ -57,23 +57,26 @@ class Champion:
         """The bars that its features look back, at the interval that it was trained on."""
         return window_bars(self.artifact.pipeline.look_back, self.artifact.pipeline.interval)
 
-    def look(self, market: Market) -> tuple[dict[str, Forecast], dict[str, dict[str, float]]]:
-        """Forecasts and regime probabilities by symbol at the market's last close; a contract whose inputs
-        are missing is left out. Raises whatever the model raises."""
+    def look(self, market: Market) -> tuple[TailForecast, dict[str, dict[str, float]]]:
+        """The model's forecast at the market's last close, before calibration, and regime probabilities by
+        symbol; a contract whose inputs are missing is left out. Raises whatever the model raises."""
+        frame = self.artifact.pipeline.online(self._inputs(market))
+        return self.artifact.model.predict(frame), _regimes(frame)
+
+    def past(self, market: Market, since: pd.Timestamp) -> TailForecast:
+        """What ``look`` said at every close of the market from ``since`` on, times ascending. The market has
+        ``look_back_bars`` up to ``since``."""
+        return self.artifact.model.predict(
+            self.artifact.pipeline.batch(self._inputs(market)).between(since, None)
+        )
+
+    def _inputs(self, market: Market) -> Market:
+        """The leader that it was trained with leads; contracts that it never saw follow."""
         trained = [s for s in self.artifact.info.symbols if s in market.symbols]
-        # The leader it was trained with leads; contracts that it never saw follow.
         order = trained + [s for s in market.symbols if s not in trained]
-        pipeline = self.artifact.pipeline
         # Every frame is cut once a look-back; those that no feature reads are not worth it.
-        read = {"close"}.union(*(f.needs for f in pipeline.chosen))
-        frame = pipeline.online(market.reading([c for c in market.columns if c in read]).select(order))
-        found = self.artifact.model.predict(frame)
-        horizons = tuple(h.total_seconds() for h in found.horizons)
-        rows = enumerate(found.rows.get_level_values("symbol"))
-        forecasts = {
-            str(s): Forecast(horizons, tuple(found.levels), found.var[i], found.es[i]) for i, s in rows
-        }
-        return forecasts, _regimes(frame)
+        read = {"close"}.union(*(f.needs for f in self.artifact.pipeline.chosen))
+        return market.reading([c for c in market.columns if c in read]).select(order)
 
 
 def _regimes(frame: FeatureFrame) -> dict[str, dict[str, float]]:

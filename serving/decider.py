@@ -26,6 +26,7 @@ from models.margin.requirement import RequirementError
 from models.margin.types import Candidates, Decision, MarketState, Overrides, Rates
 from models.settings import MarginSettings, SettingsError
 from serving.board import Answer, answers
+from serving.calibration import LiveCalibration, ReadCalibration
 from serving.champion import Champion
 from serving.contract import Contract, MonthlyRates, as_last_good
 from serving.outlook import Forecast, Needs, Outlook, Seen
@@ -54,10 +55,16 @@ class Decider:
     ``last_failure`` says it in words."""
 
     def __init__(
-        self, interval_s: int, margin: MarginSettings, window: MarketWindow, read_closes: ReadCloses
+        self,
+        interval_s: int,
+        margin: MarginSettings,
+        window: MarketWindow,
+        read_closes: ReadCloses,
+        read_calibration: ReadCalibration,
     ) -> None:
         self.needs = Needs.of(margin)
         self.interval_s, self.window = interval_s, window
+        self.calibration = LiveCalibration(window, read_calibration)
         self._margin, self._read_closes = margin, read_closes
         self.failures: Counter[str] = Counter()
         self.last_failure: str | None = None
@@ -147,8 +154,17 @@ class Decider:
         """Forecasts (None where there is no model, or none that answers) and regimes by symbol."""
         if champion is None:
             return None, {}
+        self.calibration.follow(champion)
         try:
-            return champion.look(self.window.market(until_s, champion.look_back_bars))
+            self.calibration.absorb(champion, until_s)
+        except (Exception, SystemExit) as error:  # as below; factors that wait a while are still good
+            self._fail(
+                "the calibration could not go on",
+                f"model version {champion.version}: {type(error).__name__}: {error}",
+            )
+        try:
+            said, regimes = champion.look(self.window.market(until_s, champion.look_back_bars))
+            return self.calibration.forecasts(until_s, said), regimes
         except (Exception, SystemExit) as error:  # a model is somebody else's code: it may raise anything
             self._fail(
                 "the model raised", f"model version {champion.version}: {type(error).__name__}: {error}"

@@ -9,8 +9,10 @@ import numpy as np
 import pandas as pd
 
 from features.bars import VALUE_COLUMNS, Market
+from models.forecast.calibration import CalibrationState
 from models.margin import fhs
 from serving.board import utc_text
+from serving.calibration import as_served
 from serving.champion import Champion
 from serving.errors import ForecastUnavailableError, InvalidInputError
 from serving.outlook import Forecast, Needs
@@ -25,10 +27,15 @@ MOST_CELLS = 2_000_000
 
 
 def forecast_from(
-    bars: list[BarIn], interval: pd.Timedelta, needs: Needs, champion: Champion | None
+    bars: list[BarIn],
+    interval: pd.Timedelta,
+    needs: Needs,
+    champion: Champion | None,
+    calibration: CalibrationState | None = None,
 ) -> dict[str, Any]:
-    """The champion's forecast at the newest close of the bars; where there is none, or it leaves a contract
-    out, that of the rules rung from the contract's own bars. ``rung`` says which.
+    """The champion's forecast at the newest close of the bars, calibrated as its decisions are now; where
+    there is none, or it leaves a contract out, that of the rules rung from the contract's own bars. ``rung``
+    says which.
 
     Raises ``InvalidInputError`` for bars that break a rule and ``ForecastUnavailableError`` where the history
     is too short even for the rules rung.
@@ -39,7 +46,8 @@ def forecast_from(
     found: dict[str, Forecast] = {}
     if champion is not None:
         try:
-            found = {s: f for s, f in champion.look(market)[0].items() if f.flaw is None}
+            served = as_served(champion.look(market)[0], calibration)
+            found = {s: f for s, f in served.items() if f.flaw is None}
         except (Exception, SystemExit):  # the rules rung answers, and says so
             found = {}
     made_at_s = market.times[-1].timestamp()

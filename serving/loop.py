@@ -5,6 +5,8 @@ of time, each exactly once: what arrived while nobody decided is found in the st
 decision and the state that it leaves are stored together. Of more than ``catch_up_bars`` waiting closes the
 older ones enter the market's history without decisions.
 
+The champion's calibration goes on with each close that is decided, and is stored with its decisions.
+
 Bars of one close belong into one request. One that comes later than its close's decisions is decided by
 itself where it is its contract's newest, else it only completes the history.
 """
@@ -23,6 +25,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from models.forecast.calibration import CalibrationState
 from models.margin.types import Decision
 from models.settings import MarginSettings
 from serving.board import Board, utc_text
@@ -33,6 +36,7 @@ from serving.decider import Decided, Decider
 from serving.outlook import Outlook
 from serving.settings import ServingSettings
 from serving.store.bars import SymbolBars, newest_close, read_bars, read_closes
+from serving.store.calibrations import read_calibration, save_calibration
 from serving.store.decisions import (
     SecondDeciderError,
     list_contracts,
@@ -71,7 +75,9 @@ class DecisionLoop:
     ) -> None:
         self._engine, self._settings, self._clock, self._champion = engine, settings, clock, champion
         self._window = MarketWindow(settings.interval_s, settings.window_bars)
-        self._decider = Decider(settings.interval_s, margin, self._window, self._closes)
+        self._decider = Decider(
+            settings.interval_s, margin, self._window, self._closes, self._stored_calibration
+        )
         self._contracts: dict[str, Contract] = {}
         self._outlooks: dict[str, Outlook] = {}
         self._decisions: dict[str, Decision] = {}
@@ -109,6 +115,12 @@ class DecisionLoop:
         alive = self._thread is None or self._thread.is_alive()
         return self._loaded and alive and self._fatal is None
 
+    def calibration_of(self, champion: Champion) -> CalibrationState | None:
+        """What the decisions of this champion are calibrated with now; None where they are not."""
+        standing = self._decider.calibration.standing
+        artifact = champion.artifact
+        return standing.state if standing.artifact == artifact.info.fingerprint else artifact.calibration
+
     def status(self) -> dict[str, Any]:
         """Newest bar, waiting closes, contracts by rung and mode, and what went wrong last."""
         decisions = list(self._decisions.values())
@@ -122,6 +134,7 @@ class DecisionLoop:
             "rungs": dict(Counter(str(v[0]["rung"]) for v in list(self.board.values.values()))),
             "modes": dict(Counter(d.mode for d in decisions)),
             "clamp_gap": _clamp_gap(decisions),
+            "calibration": self._decider.calibration.status(),
             "failures": dict(self._decider.failures),
             "last_failure": self._decider.last_failure,
             "last_error": self._fatal or self._last_error,
@@ -281,6 +294,9 @@ class DecisionLoop:
         if fresh:
             self._contracts.update({s: Contract(s) for s in fresh})
             self._window.add_symbols(fresh)
+        newest_s = self._window.newest_s
+        if newest_s is not None and close_s < newest_s:
+            self._decider.calibration.forget(close_s)
         for symbol, values in batch.items():
             self._window.put(symbol, close_s, values)
         decide = [self._contracts[s] for s in batch if self._is_newest(s, close_s)]
@@ -360,8 +376,13 @@ class DecisionLoop:
 
     def _keep(self, made: list[Decided]) -> None:
         """Store, then remember and publish."""
+        calibration = self._decider.calibration
+        unsaved = calibration.unsaved
         with self._engine.begin() as connection:
             version = save_decisions(connection, [d.stored for d in made])
+            if unsaved is not None:
+                save_calibration(connection, calibration.standing.artifact, unsaved)
+        calibration.saved()
         for d in made:
             self._contracts[d.contract.symbol] = d.contract
             self._decisions[d.contract.symbol] = d.decision
@@ -371,6 +392,10 @@ class DecisionLoop:
         s = self._settings
         with self._engine.begin() as connection:
             return read_closes(connection, s.source, s.interval_s, symbol, until_s)
+
+    def _stored_calibration(self, artifact: str) -> Mapping[str, Any] | None:
+        with self._engine.begin() as connection:
+            return read_calibration(connection, artifact)
 
 
 def _decided_s(contract: Contract) -> float:

@@ -25,12 +25,17 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Forecast:
-    """VaR and ES of one contract, each (horizon, side, level), as some model or rung gave them."""
+    """VaR and ES of one contract, each (horizon, side, level), as some model or rung gave them.
+
+    ``factor``, (VaR or ES, horizon, side, level), is what the calibration multiplied a model's by, already
+    within ``var`` and ``es``, which were put in order afterwards; None where nothing was calibrated.
+    """
 
     horizons_s: tuple[float, ...]
     levels: tuple[float, ...]
     var: Array
     es: Array
+    factor: Array | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -38,15 +43,18 @@ class Forecast:
             "levels": list(self.levels),
             "var": self.var.tolist(),
             "es": self.es.tolist(),
+            "factor": None if self.factor is None else self.factor.tolist(),
         }
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Forecast:
+        factor = content.get("factor")  # absent from what was stored before there was calibration
         return cls(
             tuple(content["horizons_s"]),
             tuple(content["levels"]),
             np.array(content["var"], dtype="float64"),
             np.array(content["es"], dtype="float64"),
+            None if factor is None else np.array(factor, dtype="float64"),
         )
 
     @property

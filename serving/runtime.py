@@ -96,11 +96,13 @@ class Runtime:
 
     def forecast(self, request: ForecastRequest) -> dict[str, Any]:
         """See ``serving.forecast``."""
+        champion, loop = self._champion, self._loop
         return forecast_from(
             request.bars,
             self.settings.interval,
             Needs.of(self.margin),
-            self._champion,
+            champion,
+            None if champion is None or loop is None else loop.calibration_of(champion),
         )
 
     @property

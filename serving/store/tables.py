@@ -1,8 +1,8 @@
 """The tables. Times are whole seconds since 1970 UTC where they are bar times, else float seconds.
 
 ``bars`` is what arrived, ``contracts`` what the engine remembers of each symbol together with the answer that
-readers get, ``decisions`` every decision with all its inputs, ``publication`` the number of the newest
-answer.
+readers get, ``decisions`` every decision with all its inputs, ``calibrations`` where the calibration of each
+model stands, ``publication`` the number of the newest answer.
 """
 
 from __future__ import annotations
@@ -87,6 +87,16 @@ class DecisionRow(Base):
             postgresql_where=text("trigger = 'bar'"),
         ),
     )
+
+
+class Calibration(Base):
+    """``models.forecast.calibration.CalibrationState`` of one artifact, after the newest decisions."""
+
+    __tablename__ = "calibrations"
+
+    #: Its fingerprint (``models.artifact.ArtifactInfo``).
+    artifact: Mapped[str] = mapped_column(String(64), primary_key=True)
+    state: Mapped[dict[str, Any]] = mapped_column(JSON)
 
 
 class Publication(Base):

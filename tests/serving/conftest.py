@@ -11,7 +11,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -27,6 +27,7 @@ from features.sources.parquet import write_folder
 from features.sources.simulated import simulate
 from models.artifact import Artifact, ArtifactInfo
 from models.forecast.base import Dataset, TailForecast, TailModel
+from models.forecast.calibration import CalibrationSettings, CalibrationState
 from models.settings import MarginSettings
 from serving.champion import Champion
 from serving.clock import Clock, clock_named
@@ -135,7 +136,9 @@ class ScaledVolatility(TailModel):
         return cls()
 
 
-def artifact_of(market: Market, model: TailModel) -> Artifact:
+def artifact_of(
+    market: Market, model: TailModel, calibration: CalibrationState | None = None, fingerprint: str = "print"
+) -> Artifact:
     pipeline = Pipeline.fit(market, model.feature_names())
     info = ArtifactInfo(
         model=model.name,
@@ -152,9 +155,9 @@ def artifact_of(market: Market, model: TailModel) -> Artifact:
         files={},
         code_version="test",
         made_at=market.times[-1],
-        fingerprint="print",
+        fingerprint=fingerprint,
     )
-    return Artifact(model, pipeline, info)
+    return Artifact(model, pipeline, info, calibration)
 
 
 @dataclass
@@ -171,6 +174,24 @@ def champion(market: Market) -> Callable[..., Champion]:
 
     def make(version: str = "1", misbehave: Callable[[], object] = lambda: None) -> Champion:
         return Champion(version, artifact_of(market, ScaledVolatility(misbehave)))
+
+    return make
+
+
+#: So quick that a few hours move the factors.
+QUICK = CalibrationSettings(var_step=0.2, es_step=0.2, theta_max=0.6)
+
+
+@pytest.fixture
+def calibrated_champion(market: Market) -> Callable[..., Champion]:
+    """Makes a champion that is calibrated: its artifact's state ends ``hours`` before the history that a
+    bench begins with (0: with it), every factor being 1 there."""
+
+    def make(version: str = "1", hours: int = 0, misbehave: Callable[[], object] = lambda: None) -> Champion:
+        model = ScaledVolatility(misbehave)
+        state = CalibrationState.neutral(QUICK, market.interval, model.horizons, model.levels)
+        begun = replace(state, until=market.times[-25 - hours])
+        return Champion(version, artifact_of(market, model, begun, f"print of {version}"))
 
     return make
 

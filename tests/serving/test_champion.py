@@ -176,9 +176,18 @@ def test_the_leader_of_the_training_leads_whatever_the_order_here(
     made = champion("1")
     straight, _ = made.look(market)
     turned, _ = made.look(market.select(list(reversed(market.symbols))))
-    assert set(straight) == set(market.symbols)
-    for symbol in market.symbols:
-        np.testing.assert_array_equal(straight[symbol].var, turned[symbol].var)
+    assert straight.rows.equals(turned.rows)
+    assert list(straight.rows.get_level_values("symbol")) == list(market.symbols)
+    np.testing.assert_array_equal(straight.var, turned.var)
+
+
+def test_what_was_said_can_be_said_again(champion: Callable[..., Champion], market: Market) -> None:
+    made, closes = champion("1"), market.times[-5:]
+    past = made.past(market.last(made.look_back_bars + 4), closes[0])
+    said = [made.look(market.until(close).last(made.look_back_bars))[0] for close in closes]
+    assert past.rows.equals(said[0].rows.append([s.rows for s in said[1:]]))
+    np.testing.assert_array_equal(past.var, np.concatenate([s.var for s in said]))
+    np.testing.assert_array_equal(past.es, np.concatenate([s.es for s in said]))
 
 
 def test_a_contract_without_inputs_is_left_out(champion: Callable[..., Champion], market: Market) -> None:
@@ -186,4 +195,4 @@ def test_a_contract_without_inputs_is_left_out(champion: Callable[..., Champion]
     for frame in holed.columns.values():
         frame.iloc[-1, 1] = np.nan
     found, _ = champion("1").look(holed)
-    assert set(found) == {market.symbols[0]}
+    assert list(found.rows.get_level_values("symbol")) == [market.symbols[0]]
