@@ -220,7 +220,7 @@ def run_benchmark(
         for job, fold in zip(jobs, found, strict=True)
         if fold.importance is not None
     ]
-    columns = [*CASE, "feature", "importance"]
+    columns = [*CASE, "feature", "importance", "gain"]
     return Benchmark(
         plan,
         history.market,

@@ -22,7 +22,7 @@ from models.scores import fz0
 def permutation_importance(
     model: TailModel, features: FeatureFrame, market: Market, times: int, seed: int = 0
 ) -> pd.DataFrame:
-    """A row per input, horizon and level: ``feature, horizon, level, importance``.
+    """A row per input, horizon and level: ``feature, horizon, level, importance, gain``.
 
     Args:
         model: fitted.
@@ -33,7 +33,9 @@ def permutation_importance(
         seed: of the sample and the order; the answer depends on nothing else.
 
     ``importance`` is the mean FZ0 with the input shuffled less that without, over symbols and sides: above 0
-    where the model gains by the input. Empty where fewer than two decision times qualify.
+    where the model gains by the input. ``gain`` is the input's share of what the model's trees gained in
+    fitting, the same for every horizon and level; NaN for a model without trees. Empty where fewer than two
+    decision times qualify.
     """
     rng = np.random.default_rng(seed)
     chosen = _complete_times(model, features, market)
@@ -41,7 +43,7 @@ def permutation_importance(
     if len(chosen) < 2:
         return pd.DataFrame(
             {"feature": pd.Series(dtype="str"), "horizon": pd.Series(dtype="str")}
-            | {name: pd.Series(dtype="float64") for name in ("level", "importance")}
+            | {name: pd.Series(dtype="float64") for name in ("level", "importance", "gain")}
         )
     sample = _rows_of(features, chosen)
     base = model.predict(sample)
@@ -59,7 +61,9 @@ def permutation_importance(
         shuffled = FeatureFrame(sample.times, sample.symbols, sample.names, sample.interval, values)
         worse = _mean_scores(model.predict(shuffled), losses) - score
         parts.append(pd.DataFrame({**cells, "importance": worse.ravel()}).assign(feature=name))
-    return pd.concat(parts, ignore_index=True)[["feature", "horizon", "level", "importance"]]
+    table = pd.concat(parts, ignore_index=True)
+    table["gain"] = table["feature"].map(dict(model.gain())).astype("float64")
+    return table[["feature", "horizon", "level", "importance", "gain"]]
 
 
 def _complete_times(model: TailModel, features: FeatureFrame, market: Market) -> NDArray[np.intp]:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -262,6 +263,7 @@ def importance(benchmark: Benchmark) -> Picture:
     if found.empty:
         return Picture(title, None, "It was not asked for, or no decision time had all it takes.")
     mean = found.groupby(["model", "feature"])["importance"].mean()
+    gain = found.groupby(["model", "feature"])["gain"].mean()
     models = [name for name in benchmark.plan.names if name in mean.index]
     columns = min(3, len(models))
     rows = -(-len(models) // columns)
@@ -280,7 +282,11 @@ def importance(benchmark: Benchmark) -> Picture:
                 y=list(top.index),
                 orientation="h",
                 marker={"color": colour(benchmark, model)},
-                hovertemplate="%{y}: %{x:+.4f}<extra></extra>",
+                customdata=[
+                    "" if np.isnan(share) else f", {share:.1%} of the trees' gain"
+                    for share in gain.loc[model].loc[list(top.index)]
+                ],
+                hovertemplate="%{y}: %{x:+.4f}%{customdata}<extra></extra>",
                 showlegend=False,
             ),
             place // columns + 1,
@@ -293,5 +299,5 @@ def importance(benchmark: Benchmark) -> Picture:
         figure,
         "How much FZ0 rises when one input is shuffled in time, on decision times of the last fold, mean "
         "over horizons and levels: the longer the bar, the more the forecast hangs on that input. Inputs "
-        "that say the same share their worth.",
+        "that say the same share their worth. Hovering over a bar tells its share of the trees' gain.",
     )

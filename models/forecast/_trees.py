@@ -121,6 +121,16 @@ def raw_score(booster: Any, rows: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(booster.predict(rows, raw_score=True, num_threads=1), dtype="float64")
 
 
+def gain_shares(inputs: Sequence[str], boosters: Sequence[Any]) -> dict[str, float]:
+    """Input -> its share of the gain of all splits, the mean over boosters that have split at all; they sum
+    to 1, or all are 0 where none has."""
+    gains = np.array([booster.feature_importance("gain") for booster in boosters], dtype="float64")
+    split = gains[gains.sum(axis=1) > 0]
+    shares = split / split.sum(axis=1, keepdims=True)
+    mean = shares.mean(axis=0) if len(shares) else np.zeros(len(inputs))
+    return dict(zip(inputs, mean.tolist(), strict=True))
+
+
 def write_trees(paths: Sequence[Path], boosters: Sequence[Any]) -> None:
     """Write each booster in LightGBM's text format."""
     for path, booster in zip(paths, boosters, strict=True):

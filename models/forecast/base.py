@@ -165,6 +165,11 @@ class TailModel(ABC):
         if settings is not None:
             raise TypeError(f"model {self.name} takes no settings, and was given {settings!r}")
 
+    def gain(self) -> Mapping[str, float]:
+        """How much of what its trees gained in fitting each input brought, shares that sum to 1; empty for a
+        model without trees."""
+        return {}
+
     @classmethod
     def search_space(cls) -> Mapping[str, Range]:
         """Which of its settings are worth tuning, and where to look; empty: none. Every value within the

@@ -50,12 +50,14 @@ from models.forecast._residuals import (
 from models.forecast._trees import (
     TreeSettings,
     boost_in_blocks,
+    gain_shares,
     parameters,
     raw_score,
     read_trees,
     write_trees,
 )
 from models.forecast.base import Dataset, TailForecast, TailModel
+from models.forecast.calibration import CalibrationSettings
 from models.search_space import Integer, Range, Real
 
 
@@ -94,6 +96,7 @@ class GbmModel(TailModel):
 
     name: ClassVar[str] = "gbm"
     refit_every: ClassVar[pd.Timedelta] = pd.Timedelta(days=45)
+    calibration: ClassVar[CalibrationSettings | None] = CalibrationSettings()
     settings_class: ClassVar[type[BaseModel] | None] = Settings
 
     def __init__(self, settings: Settings | None = None) -> None:
@@ -146,6 +149,9 @@ class GbmModel(TailModel):
             log_ratio = raw_score(booster, given)
             scale[:, h] = sigma[time, symbol] * np.sqrt(bars_of(horizon, features) * np.exp(log_ratio))
         return scaled_forecast(rows, self.horizons, self.levels, scale, *self.tails)
+
+    def gain(self) -> Mapping[str, float]:
+        return gain_shares(self.inputs, self.boosters)
 
     def save(self, folder: Path) -> None:
         write_trees([folder / _trees_file(h) for h in self.horizons], self.boosters)

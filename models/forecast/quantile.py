@@ -52,12 +52,14 @@ from models.forecast._residuals import (
 from models.forecast._trees import (
     TreeSettings,
     boost_in_blocks,
+    gain_shares,
     parameters,
     raw_score,
     read_trees,
     write_trees,
 )
 from models.forecast.base import SIDES, Dataset, TailForecast, TailModel
+from models.forecast.calibration import CalibrationSettings
 from models.search_space import Integer, Range, Real
 
 
@@ -93,6 +95,7 @@ class QuantileModel(TailModel):
 
     name: ClassVar[str] = "quantile"
     refit_every: ClassVar[pd.Timedelta] = pd.Timedelta(days=45)
+    calibration: ClassVar[CalibrationSettings | None] = CalibrationSettings()
     settings_class: ClassVar[type[BaseModel] | None] = Settings
 
     def __init__(self, settings: Settings | None = None) -> None:
@@ -140,6 +143,9 @@ class QuantileModel(TailModel):
         steps = np.sqrt([bars_of(h, features) for h in self.horizons])
         scale = sigma[time, symbol, np.newaxis] * steps
         return scaled_forecast(rows, self.horizons, self.levels, scale, var, es)
+
+    def gain(self) -> Mapping[str, float]:
+        return gain_shares(self.inputs, self.boosters)
 
     def save(self, folder: Path) -> None:
         write_trees([folder / file for file in _tree_files(self.horizons, self.levels)], self.boosters)

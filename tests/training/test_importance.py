@@ -45,6 +45,7 @@ def test_what_the_forecast_hangs_on_is_found(volatile: Market, task: Task) -> No
     assert set(zip(found["horizon"], found["level"], strict=True)) == {
         (h, level) for h in ("1h", "4h") for level in task.levels
     }
+    assert found["gain"].isna().all()  # it has no trees
     by_input = found.groupby("feature")["importance"]
     assert by_input.min()[SCALE] > 0.2
     assert (found.loc[found["feature"] != SCALE, "importance"] == 0).all()
@@ -64,7 +65,7 @@ def test_nothing_to_sample_from_gives_no_rows(volatile: Market, task: Task) -> N
     unknown = features.between(volatile.times[-3], volatile.times[-1])  # losses over 4 h have not matured
     found = permutation_importance(model, unknown, volatile, times=50)
     assert found.empty
-    assert found.columns.tolist() == ["feature", "horizon", "level", "importance"]
+    assert found.columns.tolist() == ["feature", "horizon", "level", "importance", "gain"]
 
 
 def test_a_model_that_drops_rows_is_refused(volatile: Market, task: Task) -> None:

@@ -108,6 +108,8 @@ def test_saved_and_loaded_it_forecasts_the_same_bits(
     loaded = model_class(name).load(tmp_path)
     assert (loaded.horizons, loaded.levels) == (model.horizons, model.levels)
     assert same(loaded.predict(data.features), model.predict(data.features))
+    assert loaded.gain() == model.gain()
+    assert sum(model.gain().values()) in {0, pytest.approx(1)}
 
 
 def is_pickle(content: bytes) -> bool:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from models.forecast._trees import TreeSettings, boost_in_blocks, parameters, raw_score
+from models.forecast._trees import TreeSettings, boost_in_blocks, gain_shares, parameters, raw_score
 
 SETTINGS = TreeSettings(trees=10, learning_rate=0.3, leaves=4, min_rows=500, fit_threads=1)
 TIME = np.arange(3000, dtype="intp")
@@ -64,3 +64,15 @@ def test_a_horizon_that_leaves_too_little_is_refused() -> None:
     # Around the middle block, 50 rows before and 51 after it are farther than that.
     with pytest.raises(ValueError, match="only 101 rows remain outside a block of time and 950 bars"):
         scores(LABEL, bars=950)
+
+
+def test_gain_goes_to_what_was_learned_from() -> None:
+    fit = parameters(SETTINGS, {"objective": "regression"}, 50)
+    ((booster, _),) = boost_in_blocks(SETTINGS, [fit], ROWS, LABEL, TIME, BARS)
+    ((unlearned, _),) = boost_in_blocks(SETTINGS, [fit], ROWS, np.ones(3000), TIME, BARS)
+    shares = gain_shares(("first", "second", "third"), [booster])
+    assert sum(shares.values()) == pytest.approx(1)
+    assert shares["first"] > 0.9
+    # Trees that never split have no say in it, and without any that did there is no gain.
+    assert gain_shares(("first", "second", "third"), [unlearned, booster]) == shares
+    assert gain_shares(("first", "second", "third"), [unlearned]) == dict.fromkeys(shares, 0.0)
