@@ -127,7 +127,8 @@ def tune(
     model, reference = lookup(name), lookup(training.baselines[0])
     shipped_settings(model)  # nothing to tune is said before anything is computed
     task = task_of(training)
-    history = replace(history, market=history.market.until(how.end))
+    # Without its source: what is read again there would not end here.
+    history = replace(history, market=history.market.until(how.end), source=None)
     folds = equal_blocks(history.market.times, how.start, how.end, how.folds + 1, task.embargo)
     _refuse_short(folds, training.gate.minimum_days)
     identity = identity_of(
