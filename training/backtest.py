@@ -24,14 +24,22 @@ Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
+class Explained:
+    """Ask what a model lives on (``training.importance``) on ``times`` decision times, from the fold's first
+    to ``end``, which may lie beyond the fold."""
+
+    times: int
+    end: pd.Timestamp
+
+
+@dataclass(frozen=True)
 class FoldJob:
-    """One model, to be fitted for one fold. ``explained_times`` says on how many of its decision times to
-    ask what the model lives on (``training.importance``); 0: not to ask."""
+    """One model, to be fitted for one fold, and whether to ask what it lives on."""
 
     model: type[TailModel]
     fold: Fold
     task: Task
-    explained_times: int = 0
+    explained: Explained | None = None
 
 
 @dataclass(frozen=True)
@@ -92,11 +100,10 @@ def forecast_fold(history: History, job: FoldJob) -> FoldForecast:
     features = history.features(fit.pipeline, job.fold.test_start, job.fold.test_end)
     forecast = fit.model.predict(features)
     forecasted = perf_counter()
-    importance = (
-        permutation_importance(fit.model, features, history.market, job.explained_times)
-        if job.explained_times
-        else None
-    )
+    importance = None
+    if job.explained is not None:
+        asked = history.features(fit.pipeline, job.fold.test_start, job.explained.end)
+        importance = permutation_importance(fit.model, asked, history.market, job.explained.times)
     return FoldForecast(forecast, fitted - began, forecasted - fitted, importance)
 
 

@@ -23,6 +23,7 @@ from models.confidence_set import confidence_set
 from models.expected_shortfall import acerbi_szekely_z2
 from models.forecast.base import TailModel
 from training.backtest import (
+    Explained,
     FoldForecast,
     FoldJob,
     Progress,
@@ -56,7 +57,7 @@ TEST_SIZE = 0.05
 @dataclass(frozen=True)
 class Plan:
     """What to compare. The first of ``models`` is the reference; ``levels`` are the ones reported.
-    ``explained_times`` is how many decision times of its last fold tell what a model lives on; 0: none."""
+    ``explained_times`` is how many decision times tell what a model lives on; 0: none."""
 
     models: tuple[type[TailModel], ...]
     task: Task
@@ -211,7 +212,7 @@ def run_benchmark(
 ) -> Benchmark:
     """Fit and forecast all folds of all models, then score them. Raises what fitting raises, naming the
     model; there is no table with a model missing."""
-    jobs = _with_last_explained(fold_jobs(history, plan.models, plan.task, plan.start, plan.end), plan)
+    jobs = _with_first_explained(fold_jobs(history, plan.models, plan.task, plan.start, plan.end), plan)
     found = forecast_folds(history, jobs, progress, workers)
     forecasts = assemble(history, jobs, found, plan.levels)
     scored = with_excursions(common_rows(with_losses(forecasts, history.market)), history.market)
@@ -239,10 +240,14 @@ def write_tables(benchmark: Benchmark, folder: Path) -> None:
             table.to_parquet(draft, index=False)
 
 
-def _with_last_explained(jobs: list[FoldJob], plan: Plan) -> list[FoldJob]:
-    last = {job.model.name: position for position, job in enumerate(jobs)}
+def _with_first_explained(jobs: list[FoldJob], plan: Plan) -> list[FoldJob]:
+    """The model that was fitted before the span, asked over all of it: its last fold may be a day."""
+    if not plan.explained_times:
+        return jobs
+    explained = Explained(plan.explained_times, plan.end)
+    first = {job.model: position for position, job in reversed(list(enumerate(jobs)))}
     return [
-        replace(job, explained_times=plan.explained_times) if position in last.values() else job
+        replace(job, explained=explained) if first[job.model] == position else job
         for position, job in enumerate(jobs)
     ]
 

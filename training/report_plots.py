@@ -180,15 +180,18 @@ def by_group(benchmark: Benchmark) -> Picture:
     seen = [group for group in GROUPS if group in set(groups["group"])]
 
     def draw(model: str, rows: pd.DataFrame) -> Any:
-        ratio = rows.set_index("group")["hit_ratio"].reindex(seen)
+        found = rows.set_index("group").reindex(seen)
         place = place_of(benchmark, model)
         return go.Scatter(
             x=[number + place for number in range(len(seen))],
-            y=ratio,
+            y=found["hit_ratio"],
             mode="markers",
             marker={"color": colour(benchmark, model), "size": 8},
-            customdata=seen,
-            hovertemplate=f"{model}, %{{customdata}}: %{{y:.2f}}<extra></extra>",
+            customdata=[
+                f"{group}: {hits:.0f} hits, {promised:.1f} promised"
+                for group, hits, promised in zip(seen, found["hits"], found["promised"], strict=True)
+            ],
+            hovertemplate=f"{model}, %{{customdata}} (%{{y:.2f}})<extra></extra>",
         )
 
     figure = grid(benchmark, groups, draw, "hits / promised", zero=1.0)
@@ -197,7 +200,8 @@ def by_group(benchmark: Benchmark) -> Picture:
         "Coverage on weekends and by regime",
         figure,
         "Regimes are those known at the decision, learned before the span began: margin that is right on "
-        "average can be too low just when it counts, in the points above 1 under stressed and crisis.",
+        "average can be too low just when it counts, in the points above 1 under stressed and crisis. "
+        "Hovering over a point tells how few hits it may rest on.",
     )
 
 
@@ -275,6 +279,7 @@ def importance(benchmark: Benchmark) -> Picture:
         vertical_spacing=0.3 / max(rows, 2),
     )
     for place, model in enumerate(models):
+        row, column = place // columns + 1, place % columns + 1
         top = mean.loc[model].loc[lambda values: values != 0].nlargest(TOP_INPUTS)[::-1]
         figure.add_trace(
             go.Bar(
@@ -289,15 +294,17 @@ def importance(benchmark: Benchmark) -> Picture:
                 hovertemplate="%{y}: %{x:+.4f}%{customdata}<extra></extra>",
                 showlegend=False,
             ),
-            place // columns + 1,
-            place % columns + 1,
+            row,
+            column,
         )
-    figure.update_yaxes(tickfont={"size": 10})
+        # Room for as many bars in every panel, so that all are as thick.
+        figure.update_yaxes(range=[len(top) - TOP_INPUTS - 0.5, len(top) - 0.5], row=row, col=column)
+    figure.update_yaxes(tickfont={"size": 10}, showgrid=False)
     sized(figure, 60 + 270 * rows)
     return Picture(
         title,
         figure,
-        "How much FZ0 rises when one input is shuffled in time, on decision times of the last fold, mean "
+        "How much FZ0 rises when one input is shuffled in time, for the model fitted before the span, mean "
         "over horizons and levels: the longer the bar, the more the forecast hangs on that input. Inputs "
         "that say the same share their worth. Hovering over a bar tells its share of the trees' gain.",
     )

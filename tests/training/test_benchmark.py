@@ -21,6 +21,7 @@ from training.benchmark_runs import log_benchmark
 from training.cli import main
 from training.dataset import History, Task, TrainingRefusedError, read_history
 from training.evaluation import common_rows, panel, summary, with_losses
+from training.importance import permutation_importance
 from training.report import html, write_report
 from training.report_plots import pictures
 
@@ -87,10 +88,16 @@ def test_costs_are_those_of_all_folds(benchmark: Benchmark) -> None:
     assert set(benchmark.table["fit_s"]) == set(costs["fit_s"])
 
 
-def test_every_model_says_what_it_lives_on(benchmark: Benchmark) -> None:
+def test_every_model_says_what_it_lives_on(benchmark: Benchmark, history: History, plan: Plan) -> None:
     mean = benchmark.importance.groupby(["model", "feature"])["importance"].mean()
     assert set(mean["har"].index) >= {"har_1h", "hour_profile", "ewma_volatility"}
     assert mean["ewma"].idxmax() == "ewma_volatility"
+    # Of the model before the span, over all of it, and not of the fold's own week.
+    fit = history.fit(EwmaModel, plan.start - plan.task.embargo, plan.task)
+    asked = history.features(fit.pipeline, plan.start, plan.end)
+    found = permutation_importance(fit.model, asked, history.market, 40)
+    own = benchmark.importance[benchmark.importance["model"] == "ewma"]
+    assert own["importance"].tolist() == found.loc[found["level"] != 0.999, "importance"].tolist()
     assert set(benchmark.importance["level"]) == {0.975, 0.99}
 
 
