@@ -2,7 +2,7 @@
 
 **Rows.** From the later of both training ends plus an embargo of the largest horizon, to the end of the bars.
 The baselines forecast the same times walk-forward, as they would have run. All are compared on the rows that
-all have.
+all have, as they would have been served: calibrated, where the model asks for it, since its own training.
 
 **Checks**, all of which must pass:
 

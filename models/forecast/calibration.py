@@ -158,7 +158,7 @@ def absorb(state: CalibrationState, forecast: TailForecast, closes: pd.DataFrame
     the prices on the regular grid, NaN where a bar is missing; its last row is the new ``until``. So that all
     that matures can count, both reach back by the largest horizon from ``state.until``. Raises
     ``ValueError`` where the state is of other horizons or levels, or ``closes`` lack a time or symbol of the
-    forecast.
+    forecast, or a row of the grid.
     """
     thetas = _thetas(state, forecast, closes)
     return replace(state, until=closes.index[-1], theta=thetas[-1]) if len(thetas) else state
@@ -190,6 +190,11 @@ def _thetas(state: CalibrationState, forecast: TailForecast, closes: pd.DataFram
         raise ValueError(
             "forecasts have times or symbols that the closes lack, or are not in the order of time; "
             "give closes of the same market, and rows with times ascending"
+        )
+    if (np.diff(times) != state.interval).any():
+        raise ValueError(
+            f"closes do not follow each other by {format_duration(state.interval)}; give the regular grid, "
+            f"NaN where a bar is missing"
         )
     first_row = np.searchsorted(row_time, np.arange(len(times) + 1))
     bars = [whole_bars(h, state.interval) for h in state.horizons]

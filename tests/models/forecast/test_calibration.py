@@ -245,6 +245,10 @@ def test_forecasts_that_do_not_belong_are_refused(market: tuple[TailForecast, pd
     for wrong in (closes.iloc[1:], closes[["S0"]]):
         with pytest.raises(ValueError, match="lack"):
             track(forecast, wrong, HOUR, FAST)
+    with pytest.raises(ValueError, match="regular grid"):
+        track(forecast, closes.drop(index=closes.index[104]), HOUR, FAST)
+    with pytest.raises(ValueError, match="do not follow each other by 2h"):
+        track(forecast, closes, 2 * HOUR, FAST)
     backwards = TailForecast(forecast.rows[::-1], HORIZONS, LEVELS, forecast.var[::-1], forecast.es[::-1])
     with pytest.raises(ValueError, match="order of time"):
         track(backwards, closes, HOUR, FAST)
