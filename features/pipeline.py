@@ -96,8 +96,15 @@ class FeatureFrame:
         return self.values[:, :, self.names.index(name)]
 
     def matrix(self, names: Iterable[str]) -> NDArray[np.float64]:
-        """Rows (time-major, then symbol) x the named features, in that order."""
-        picked = [self.names.index(n) for n in names]
+        """Rows (time-major, then symbol) x the named features, in that order.
+
+        Raises ``KeyError`` naming those that are absent.
+        """
+        wanted = tuple(names)
+        absent = [n for n in wanted if n not in self.names]
+        if absent:
+            raise KeyError(f"features {absent} are not in the frame; it has {list(self.names)}")
+        picked = [self.names.index(n) for n in wanted]
         return self.values[:, :, picked].reshape(-1, len(picked))
 
     def rows(self) -> pd.MultiIndex:

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from features.durations import format_duration, whole_bars
+from features.durations import format_duration, whole_bars, window_bars
 from features.pipeline import FeatureFrame
-from features.windows import rolling_sum
+from features.windows import rolling_max, rolling_sum
 from models.forecast.base import BREAKER_LEVEL, SIDES, Dataset, TailForecast
 from models.margin.fhs import floored, standardised_losses, tail_quantiles
 
@@ -20,6 +20,8 @@ from models.margin.fhs import floored, standardised_losses, tail_quantiles
 SIGNS = np.array([{"long": -1.0, "short": 1.0}[side] for side in SIDES])
 #: The EWMA scale that standardises everything, per bar.
 SCALE_FEATURE = "ewma_volatility"
+#: A price that has not moved for so long, and for so many bars at least, stands still.
+_STILL_FOR, _STILL_BARS = pd.Timedelta(days=1), 6
 #: A training window whose standardised returns are nearly all zero carries no tail.
 _FLAT_SHARE = 0.9
 
@@ -43,11 +45,17 @@ def trailing(dataset: Dataset, window: pd.Timedelta | None) -> Dataset:
 
 
 def standardised_returns(dataset: Dataset, horizon: pd.Timedelta) -> NDArray[np.float64]:
-    """z over (time, symbol); NaN where the loss has not matured, a bar is missing or the scale is in
-    warm-up.
+    """z over (time, symbol); NaN where the loss has not matured, a bar is missing, the scale is in warm-up or
+    the price stood still over the day before.
+
+    A halted contract or a dead feed says nothing of a market that trades, and would say it in many rows, each
+    with a scale that shrinks towards none.
     """
     bars = bars_of(horizon, dataset.features)
-    return standardised_losses(dataset.log_close, dataset.features[SCALE_FEATURE], bars)
+    z = standardised_losses(dataset.log_close, dataset.features[SCALE_FEATURE], bars)
+    moves = np.abs(np.diff(dataset.log_close, axis=0, prepend=np.nan))
+    day = max(_STILL_BARS, window_bars(_STILL_FOR, dataset.features.interval))
+    return np.where(rolling_max(moves, day) == 0, np.nan, z)
 
 
 def realized_ratio(dataset: Dataset, horizon: pd.Timedelta) -> NDArray[np.float64]:
@@ -90,7 +98,7 @@ def refuse_unfit(z: NDArray[np.float64], horizon: pd.Timedelta, min_rows: int) -
     if known.size < min_rows:
         raise ValueError(
             f"the training window has {known.size} matured rows at horizon {format_duration(horizon)} where "
-            f"the model needs {min_rows}; give more history or more symbols"
+            f"the model needs {min_rows}; give more history or more symbols, whose prices do not stand still"
         )
     flat = float(np.mean(known == 0))
     if flat > _FLAT_SHARE:

@@ -122,6 +122,14 @@ class Dataset:
             or tuple(self.closes.columns) != self.features.symbols
         ):
             raise ValueError("closes and features cover different times or symbols; cut both from one market")
+        steps = np.diff(self.features.times)
+        if (steps != self.features.interval).any():
+            broken = int(np.argmax(steps != self.features.interval))
+            raise ValueError(
+                f"there is not one row every {format_duration(self.features.interval)}: "
+                f"{self.features.times[broken]} is followed by {self.features.times[broken + 1]}; keep the "
+                f"rows of missing bars, as NaN, so that losses are taken over the horizon and no more"
+            )
         for horizon in self.horizons:
             whole_bars(horizon, self.features.interval)
 
