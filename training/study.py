@@ -22,7 +22,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -168,7 +168,7 @@ class Search:
         with ThreadPoolExecutor(self.jobs) as pool:
             working = [pool.submit(self._work, trials) for _ in range(self.jobs)]
             try:
-                for one in working:
+                for one in as_completed(working):
                     one.result()
             except BaseException:
                 self._stop.set()  # the others end with the block that they are at

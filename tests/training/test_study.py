@@ -254,13 +254,19 @@ def test_jobs_share_one_study(file: Path) -> None:
 
 
 def test_one_job_that_fails_ends_the_others(file: Path) -> None:
+    both, scored = threading.Barrier(2, timeout=20), []
+
     def failing(floor: float) -> float:
-        if floor == 0.01:
-            raise RuntimeError("broken")
+        scored.append(floor)
+        if len(scored) <= 2:
+            both.wait()
+            if floor != 0.01:  # of the two under way, not the first that was begun
+                raise RuntimeError("broken")
         return distance(floor)
 
     with pytest.raises(RuntimeError, match="broken"):
         search(file, failing, jobs=2).run(10_000)
+    assert len(scored) < 100
 
 
 @pytest.mark.parametrize(
