@@ -22,9 +22,13 @@ from features.volatility import (
     LOG_RATIO_BOUND,
     LONG_LOOK_BACK,
     bars_in,
+    extremes,
+    har,
     log_returns,
     long_volatility,
     parkinson_variance,
+    ranges,
+    semivariances,
     sigma,
 )
 from features.windows import Array, log_ratio, quotient, rolling_mean
@@ -88,6 +92,26 @@ def _returns(market: Market, _: State) -> Mapping[str, pd.DataFrame]:
     return market.frames(out)
 
 
+#: What of other symbols is looked at besides, by its name in ``volatility``.
+SHAPES = (
+    *("har_4h", "har_1d", "har_1w", "parkinson_4h"),
+    *("downside_1d", "upside_1d", "drawdown_1w", "rally_1w"),
+)
+
+
+def _shapes(market: Market, state: State) -> Mapping[str, pd.DataFrame]:
+    """Features of ``volatility``: the market's mean and the leader's."""
+    found = {**har(market, state), **semivariances(market, state), **ranges(market, state)}
+    found |= extremes(market, state)
+    out = {}
+    for name in SHAPES:
+        own = _here(market, found[name].to_numpy())
+        mean = _mean_over_symbols(own)
+        out[f"market_{name}"] = np.broadcast_to(mean, own.shape)
+        out[f"leader_{name}"] = np.broadcast_to(_leader(own, mean), own.shape)
+    return market.frames(out)
+
+
 CORRELATION_WINDOWS = ("1d", "1w")
 
 
@@ -131,6 +155,10 @@ FEATURES = (
             f"{part}_{w}" for w in RETURN_WINDOWS for part in ("market_return", "leader_return", "dispersion")
         ),
         *("spillover", LONG_LOOK_BACK, ("close",), _returns),
+    ),
+    Feature(
+        tuple(f"{part}_{name}" for name in SHAPES for part in ("market", "leader")),
+        *("spillover", LONG_LOOK_BACK, ("open", "high", "low", "close"), _shapes),
     ),
     Feature(
         tuple(f"{part}_{w}" for w in CORRELATION_WINDOWS for part in ("correlation", "market_correlation")),

@@ -104,7 +104,7 @@ def _log_volatility(market: Market, _: State) -> Mapping[str, pd.DataFrame]:
 HAR_WINDOWS = ("1h", "4h", "1d", "1w", "1m")
 
 
-def _har(market: Market, _: State) -> Mapping[str, pd.DataFrame]:
+def har(market: Market, _: State) -> Mapping[str, pd.DataFrame]:
     """HAR terms in logs: ln(realized volatility / sigma), realized volatility = sqrt(mean r^2 over the
     window)."""
     squared, scale = log_returns(market) ** 2, sigma(market)
@@ -132,7 +132,7 @@ def _returns(market: Market, _: State) -> Mapping[str, pd.DataFrame]:
 SEMIVARIANCE_WINDOWS = ("4h", "1d", "1w")
 
 
-def _semivariances(market: Market, _: State) -> Mapping[str, pd.DataFrame]:
+def semivariances(market: Market, _: State) -> Mapping[str, pd.DataFrame]:
     """Down- and upside: sqrt(2 mean r^2 1{r < 0} over the window) / sigma, and the same for r > 0; the 2
     makes both one for a symmetric price at its usual volatility. No logarithm: one side is often zero."""
     r, scale = log_returns(market), sigma(market)
@@ -170,7 +170,7 @@ def _jumps(market: Market, _: State) -> Mapping[str, pd.DataFrame]:
 RANGE_WINDOWS = ("1h", "4h", "1d", "1w")
 
 
-def _ranges(market: Market, _: State) -> Mapping[str, pd.DataFrame]:
+def ranges(market: Market, _: State) -> Mapping[str, pd.DataFrame]:
     """Volatility from the bars' ranges, ln(sqrt(mean over the window) / sigma), with h, l, c = ln(high, low,
     close / open): Parkinson (h - l)^2 / (4 ln 2); Garman-Klass (h - l)^2 / 2 - (2 ln 2 - 1) c^2;
     Rogers-Satchell h (h - c) + l (l - c), which a trend does not bias."""
@@ -196,7 +196,7 @@ def _ranges(market: Market, _: State) -> Mapping[str, pd.DataFrame]:
 EXTREME_WINDOWS = ("1d", "1w", "1m")
 
 
-def _extremes(market: Market, _: State) -> Mapping[str, pd.DataFrame]:
+def extremes(market: Market, _: State) -> Mapping[str, pd.DataFrame]:
     """Drawdown ln(close / highest close of the window) <= 0 and rally ln(close / lowest close) >= 0, both
     over sigma sqrt(bars of the window). NaN while fewer than half of the window's closes are known."""
     close, scale = np.log(market.close.to_numpy(dtype="float64")), sigma(market)
@@ -207,6 +207,41 @@ def _extremes(market: Market, _: State) -> Mapping[str, pd.DataFrame]:
         unit = np.where(warm, scale * np.sqrt(bars), np.nan)
         out[f"drawdown_{w}"] = quotient(close - rolling_max(close, bars), unit)
         out[f"rally_{w}"] = quotient(close - rolling_min(close, bars), unit)
+    return market.frames(out)
+
+
+SHADOW_WINDOWS = ("1h", "4h", "1d")
+
+
+def _shadows(market: Market, _: State) -> Mapping[str, pd.DataFrame]:
+    """How far the close lies above the window's lowest low, ln(close / low) >= 0, and below its highest high,
+    ln(high / close) >= 0, both over sigma sqrt(bars of the window). Where prices were and did not stay. NaN
+    while fewer than half of the window's bars are known."""
+    close, high, low = (np.log(market[c].to_numpy(dtype="float64")) for c in ("close", "high", "low"))
+    scale, out = sigma(market), {}
+    for w in SHADOW_WINDOWS:
+        bars = bars_in(w, market.interval)
+        warm = ~np.isnan(rolling_mean(close, bars)) & ~np.isnan(close)
+        unit = np.where(warm, scale * np.sqrt(bars), np.nan)
+        out[f"above_low_{w}"] = quotient(close - rolling_min(low, bars), unit)
+        out[f"below_high_{w}"] = quotient(rolling_max(high, bars) - close, unit)
+    return market.frames(out)
+
+
+#: Added to |r| / sigma under the logarithm: a bar without a move is ln(0.05), not minus infinity.
+LEAST_MOVE = 0.05
+MOVE_LAGS = (1, 2, 3)
+
+
+def _dynamics(market: Market, _: State) -> Mapping[str, pd.DataFrame]:
+    """The size of single moves, ln(|r| / sigma + ``LEAST_MOVE``) of 1, 2 and 3 bars before the newest; and
+    the volatility of volatility, the root mean square of the changes of ln sigma over a day. A move is
+    measured by the sigma of its own bar."""
+    scale = sigma(market)
+    size = np.log(quotient(np.abs(log_returns(market)), scale) + LEAST_MOVE)
+    changes = np.diff(np.log(scale), axis=0, prepend=np.nan) ** 2
+    out = {f"move_lag_{k}": lag(size, k) for k in MOVE_LAGS}
+    out["volatility_of_volatility_1d"] = np.sqrt(rolling_mean(changes, bars_in("1d", market.interval)))
     return market.frames(out)
 
 
@@ -235,11 +270,11 @@ def _named(template: str, windows: tuple[str, ...]) -> tuple[str, ...]:
 FEATURES = (
     Feature(("ewma_volatility",), "volatility", EWMA_LOOK_BACK, _CLOSE, _ewma_volatility),
     Feature(("log_volatility",), "volatility", EWMA_LOOK_BACK, _CLOSE, _log_volatility),
-    Feature(_named("har_{}", HAR_WINDOWS), "volatility", LONG_LOOK_BACK, _CLOSE, _har),
+    Feature(_named("har_{}", HAR_WINDOWS), "volatility", LONG_LOOK_BACK, _CLOSE, har),
     Feature(_named("return_{}", RETURN_WINDOWS), "volatility", LONG_LOOK_BACK, _CLOSE, _returns),
     Feature(
         tuple(f"{part}_{w}" for w in SEMIVARIANCE_WINDOWS for part in ("downside", "upside")),
-        *("volatility", EWMA_LOOK_BACK, _CLOSE, _semivariances),
+        *("volatility", EWMA_LOOK_BACK, _CLOSE, semivariances),
     ),
     Feature(
         tuple(f"{part}_{w}" for w in JUMP_WINDOWS for part in ("bipower", "jump_share", "largest_move")),
@@ -251,11 +286,19 @@ FEATURES = (
             *_named("garman_klass_{}", ("4h", "1d")),
             *_named("rogers_satchell_{}", ("4h", "1d")),
         ),
-        *("volatility", EWMA_LOOK_BACK, _OHLC, _ranges),
+        *("volatility", EWMA_LOOK_BACK, _OHLC, ranges),
     ),
     Feature(
         tuple(f"{part}_{w}" for w in EXTREME_WINDOWS for part in ("drawdown", "rally")),
-        *("volatility", LONG_LOOK_BACK, _CLOSE, _extremes),
+        *("volatility", LONG_LOOK_BACK, _CLOSE, extremes),
+    ),
+    Feature(
+        tuple(f"{part}_{w}" for w in SHADOW_WINDOWS for part in ("above_low", "below_high")),
+        *("volatility", EWMA_LOOK_BACK, ("high", "low", "close"), _shadows),
+    ),
+    Feature(
+        (*_named("move_lag_{}", tuple(str(k) for k in MOVE_LAGS)), "volatility_of_volatility_1d"),
+        *("volatility", EWMA_LOOK_BACK + 4 * DAY, _CLOSE, _dynamics),
     ),
     Feature(
         _named("autocorrelation_{}", ("1d", "1w")), "volatility", EWMA_LOOK_BACK, _CLOSE, _autocorrelation
