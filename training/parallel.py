@@ -150,6 +150,6 @@ def _distributed() -> Any:
     except ImportError as error:
         raise ValueError(
             "a cluster needs the extra `cluster`, which is not installed; "
-            "pip install --constraint constraints.txt 'foremargin[cluster]', or leave --cluster out"
+            "pip install --constraint constraints.txt --editable '.[cluster]', or leave --cluster out"
         ) from error
     return distributed
