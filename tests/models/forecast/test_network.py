@@ -6,12 +6,14 @@ import pytest
 import torch
 
 from features.pipeline import FeatureFrame
-from models.forecast._inputs import INPUTS
+from models.forecast._ensemble_network import Trainer, first_weights
+from models.forecast._inputs import mirrored
 from models.forecast.base import Dataset
 from models.forecast.network import NetworkModel, Settings
 from models.margin.fhs import tail_quantiles
 
 HOUR = pd.Timedelta(hours=1)
+SCALE, *INPUTS = NetworkModel.feature_names() or ()
 
 
 def clockwork(rows: int, seed: int) -> Dataset:
@@ -23,7 +25,7 @@ def clockwork(rows: int, seed: int) -> Dataset:
     values = rng.standard_normal((rows, 1, 1 + len(INPUTS)))
     values[:, :, 0] = 0.02
     values[:, 0, 1] = np.where(wild, 1.0, -1.0)
-    frame = FeatureFrame(times, ("A",), ("ewma_volatility", *INPUTS), HOUR, values)
+    frame = FeatureFrame(times, ("A",), (SCALE, *INPUTS), HOUR, values)
     closes = pd.DataFrame({"A": np.exp(np.cumsum(returns))}, index=times)
     return Dataset(frame, closes, (HOUR,), (0.975, 0.99))
 
@@ -33,7 +35,7 @@ def test_untrained_it_is_the_pooled_filtered_historical_simulation() -> None:
     model = NetworkModel(Settings(steps=1, batch_rows=8, learning_rate=1e-9, device="cpu")).fit(data)
     forecast = model.predict(data.features)
     z = data.forward_returns(HOUR) / 0.02
-    var, es = tail_quantiles(z, model.levels)
+    var, es = tail_quantiles(np.concatenate([z, -z]), model.levels)
     assert forecast.var[:, 0] == pytest.approx(np.broadcast_to(0.02 * var, (3000, 2, 3)), rel=1e-4)
     assert forecast.es[:, 0] == pytest.approx(np.broadcast_to(0.02 * es, (3000, 2, 3)), rel=1e-4)
 
@@ -69,11 +71,81 @@ def test_far_inputs_give_bounded_forecasts() -> None:
     assert (forecast.es < 1.0).all()
 
 
-def test_one_way_prices_are_refused() -> None:
+def test_prices_that_hardly_move_are_refused() -> None:
     data = clockwork(3000, 6)
-    rising = pd.DataFrame({"A": np.exp(np.arange(3000) / 1000)}, index=data.closes.index)
-    with pytest.raises(ValueError, match="moved one way only"):
-        NetworkModel(Settings(device="cpu")).fit(Dataset(data.features, rising, (HOUR,), (0.99,)))
+    returns = np.where(np.arange(3000) % 9 == 0, 0.01, 0.0)
+    rising = pd.DataFrame({"A": np.exp(np.cumsum(returns))}, index=data.closes.index)
+    with pytest.raises(ValueError, match="prices hardly moved"):
+        NetworkModel(Settings(device="cpu")).fit(Dataset(data.features, rising, (HOUR,), (0.9,)))
+
+
+def test_a_mirror_twice_is_none_at_all() -> None:
+    order, sign = mirrored(tuple(INPUTS))
+    assert (order[order] == np.arange(len(INPUTS))).all()
+    assert (sign * sign[order] == 1).all()
+    x = dict(zip(INPUTS, np.arange(1.0, len(INPUTS) + 1)[order] * sign, strict=True))
+    own = dict(zip(INPUTS, np.arange(1.0, len(INPUTS) + 1), strict=True))
+    assert x["return_1d"] == -own["return_1d"]
+    assert x["downside_1d"] == own["upside_1d"]
+    assert x["market_drawdown_1w"] == -own["market_rally_1w"]
+    assert x["below_high_4h"] == own["above_low_4h"]
+    assert x["har_1d"] == own["har_1d"]
+
+
+def test_a_mirrored_market_swaps_the_sides_of_what_is_standardised() -> None:
+    data = clockwork(3000, 8)
+    model = NetworkModel(Settings(steps=5, batch_rows=64, device="cpu")).fit(data)
+    order, sign = mirrored(model.inputs)
+    rows = data.features.matrix(model.inputs)
+    there_and_back = model._standardised(rows[:, order] * sign).numpy()[:, order] * sign
+    np.testing.assert_allclose(there_and_back, model._standardised(rows).numpy(), atol=1e-6)
+
+
+def test_a_seed_says_everything_and_disturbs_nothing() -> None:
+    data = clockwork(3000, 9)
+    settings = Settings(steps=10, batch_rows=64, device="cpu")
+    torch.manual_seed(5)
+    first = NetworkModel(settings).fit(data).weights
+    after = torch.rand(1)
+    torch.manual_seed(5)
+    assert torch.rand(1) == after
+    again = NetworkModel(settings).fit(data).weights
+    assert all(torch.equal(first[k], again[k]) for k in first)
+
+
+def test_half_precision_learns_about_the_same() -> None:
+    data = clockwork(3000, 10)
+    forecasts = [
+        NetworkModel(Settings(steps=60, batch_rows=256, device="cpu", precision=p))
+        .fit(data)
+        .predict(data.features)
+        for p in ("float32", "bfloat16")
+    ]
+    assert forecasts[0].var == pytest.approx(forecasts[1].var, rel=0.05)
+    assert not np.array_equal(forecasts[0].var, forecasts[1].var)
+
+
+def test_members_are_trained_apart() -> None:
+    """Two trained together are what each is alone, given the same rows and no dropout."""
+    data = clockwork(3000, 11)
+    model = NetworkModel(Settings(steps=1, device="cpu")).fit(data)
+    x = model._standardised(data.features.matrix(model.inputs))
+    z = torch.as_tensor(data.forward_returns(HOUR) / 0.02, dtype=torch.float32)
+    losses = torch.stack([-z, z], dim=1)
+    settings = Settings(members=2, dropout=0.0, device="cpu", learning_rate=1e-2)
+    weights = first_weights(settings, x.shape[1], model._shape().outputs, torch.Generator().manual_seed(3))
+    rows = torch.randint(2998, (2, 128))
+
+    def learned(members: slice) -> dict[str, torch.Tensor]:
+        own = {k: w[members].clone() for k, w in weights.items()}
+        trainer = Trainer(settings, x, losses, model._shape(), model.levels, own)
+        for _ in range(3):
+            trainer.learn(rows[members])
+        return trainer.trained()
+
+    together, alone = learned(slice(0, 2)), learned(slice(1, 2))
+    for key, value in alone.items():
+        torch.testing.assert_close(together[key][1:], value, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here: nothing to train on it")
