@@ -9,8 +9,8 @@ of its own, at horizons of 1, 4 and 24 hours, and told with its multiple of the 
 - seconds to forecast the newest year of all symbols.
 
 ``plain`` is what one would write first, and the default unit: an ``LGBMRegressor(objective="quantile")`` of
-scikit-learn's interface for each horizon, side and level, with LightGBM's defaults, on the inputs of ``gbm``.
-It forecasts VaR alone. The network is fitted on the CPU and, where there is one, on the GPU.
+scikit-learn's interface for each horizon, side and level, on the inputs of ``gbm``, with LightGBM's defaults
+but for its threads, one, since more wait for each other wherever a core is shared. It forecasts VaR alone. The network is fitted on the CPU and, where there is one, on the GPU.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class PlainQuantiles:
             known = complete & np.isfinite(short_loss)
             for sign in (-1.0, 1.0):
                 for level in LEVELS:
-                    regressor = LGBMRegressor(objective="quantile", alpha=level, verbose=-1)
+                    regressor = LGBMRegressor(objective="quantile", alpha=level, n_jobs=1, verbose=-1)
                     self._fitted.append(regressor.fit(inputs[known], sign * short_loss[known]))
         return self
 
