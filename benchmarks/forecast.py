@@ -10,7 +10,8 @@ of its own, at horizons of 1, 4 and 24 hours, and told with its multiple of the 
 
 ``plain`` is what one would write first, and the default unit: an ``LGBMRegressor(objective="quantile")`` of
 scikit-learn's interface for each horizon, side and level, on the inputs of ``gbm``, with LightGBM's defaults
-but for its threads, one, since more wait for each other wherever a core is shared. It forecasts VaR alone. The network is fitted on the CPU and, where there is one, on the GPU.
+but for its threads, one, since more wait for each other wherever a core is shared. It forecasts VaR alone.
+The network is fitted on the CPU and, where there is one, on the GPU.
 """
 
 from __future__ import annotations
