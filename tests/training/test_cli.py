@@ -147,4 +147,4 @@ def test_an_unreachable_store_ends_with_5(
 def test_help_names_every_verb(capsys: Captured) -> None:
     assert main(["--help"]) == 0
     printed = capsys.readouterr().out
-    assert all(verb in printed for verb in ("train", "backtest", "promote", "nightly"))
+    assert all(verb in printed for verb in ("train", "tune", "backtest", "promote", "nightly"))
