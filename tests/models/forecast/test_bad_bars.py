@@ -74,8 +74,8 @@ def test_a_symbol_that_stopped_moving_spoils_no_forecast(
     name: str, market: Market, dataset_for: DatasetFor, new_model: NewModel
 ) -> None:
     """Halted for good at its last price: the others' tails are about those fitted without it."""
-    halted, price = market.symbols[2], float(market.close.iloc[999, 2])
-    still = with_rows(market, halted, slice(1000, None), flat(price))
+    halted, price = market.symbols[2], float(market.close.iloc[499, 2])
+    still = with_rows(market, halted, slice(500, None), flat(price))
     both = []
     for seen in (still, still.select(market.symbols[:2])):
         data = dataset_for(seen, name)
@@ -85,7 +85,7 @@ def test_a_symbol_that_stopped_moving_spoils_no_forecast(
         both.append(forecast.es[moving][..., 0].mean())
         if not moving.all():
             assert forecast.es[~moving].max() < forecast.es[moving].min(), "a flat price asks next to nothing"
-    assert both[0] == pytest.approx(both[1], rel=0.1)
+    assert both[0] == pytest.approx(both[1], rel=0.13)
 
 
 def test_an_entirely_flat_market_is_refused(
