@@ -36,6 +36,8 @@ class Settings(BaseModel):
 
     members: int = Field(8, ge=1)
     hidden: int = Field(64, ge=1)
+    #: Share of the inputs beyond the core that each member sees: members that see less err more differently.
+    seen_share: float = Field(0.5, ge=0, le=1)
     #: Share of hidden units that a training step leaves out. What the tail says is little and noisy: without,
     #: a day's forecasts are confident and wrong.
     dropout: float = Field(0.2, ge=0, lt=1)
@@ -61,22 +63,26 @@ class Settings(BaseModel):
 class Shape:
     """What does not change while it learns. ``start`` is (VaR or ES, horizon, level), the pooled tail of both
     sides that o = 0 means; ``order`` and ``sign`` (input,) mirror the inputs of a short into those of a
-    long."""
+    long; the first ``core`` inputs are seen by every member."""
 
     start: Any
     order: Any
     sign: Any
+    core: int
 
     @classmethod
-    def of(cls, start: NDArray[np.float64], order: NDArray[np.intp], sign: NDArray[np.float64]) -> Shape:
+    def of(
+        cls, start: NDArray[np.float64], order: NDArray[np.intp], sign: NDArray[np.float64], core: int
+    ) -> Shape:
         return cls(
             torch.as_tensor(start, dtype=torch.float32),
             torch.as_tensor(order),
             torch.as_tensor(sign, dtype=torch.float32),
+            core,
         )
 
     def to(self, device: Any) -> Shape:
-        return Shape(self.start.to(device), self.order.to(device), self.sign.to(device))
+        return Shape(self.start.to(device), self.order.to(device), self.sign.to(device), self.core)
 
     @property
     def outputs(self) -> int:
@@ -94,6 +100,16 @@ def first_weights(settings: Settings, inputs: int, outputs: int, generator: Any)
         weights[f"weight_{layer}"] = scale * torch.randn((s.members, inward, outward), generator=generator)
         weights[f"bias_{layer}"] = torch.zeros((s.members, 2 if layer == 0 else 1, outward))
     return weights
+
+
+def seen_inputs(settings: Settings, shape: Shape, generator: Any) -> Any:
+    """1 where a member sees an input, else 0, (member, input, 1): all of the core, and of the others as many
+    as fall to it at random; an input and what it becomes in the mirror go together."""
+    seen = (
+        torch.rand((settings.members, len(shape.order)), generator=generator) < settings.seen_share
+    ).float()
+    seen[:, : shape.core] = 1.0
+    return torch.maximum(seen, seen[:, shape.order]).unsqueeze(-1)
 
 
 def tails(weights: dict[str, Any], x: Any, shape: Shape, dropped: float = 0.0) -> tuple[Any, Any]:
@@ -144,6 +160,7 @@ class Trainer:
         shape: of the outputs.
         levels: ascending.
         weights: of ``first_weights``.
+        seen: of ``seen_inputs``.
     """
 
     def __init__(
@@ -154,12 +171,14 @@ class Trainer:
         shape: Shape,
         levels: tuple[float, ...],
         weights: dict[str, Any],
+        seen: Any,
     ) -> None:
         self.settings, self.device = settings, device_of(settings)
         on_gpu = self.device.type == "cuda"
         self.weights = {k: w.to(self.device).requires_grad_() for k, w in weights.items()}
         self._x, self._losses, self._shape = x.to(self.device), losses.to(self.device), shape.to(self.device)
         self._probabilities = torch.tensor([1 - p for p in levels], dtype=torch.float32, device=self.device)
+        self._seen = seen.to(self.device)
         self._members = next(iter(weights.values())).shape[0]
         self._half = settings.precision == "bfloat16" or (settings.precision == "auto" and on_gpu)
         # The rate is a tensor, so that a compiled step reads it rather than being compiled for each value.
@@ -195,12 +214,16 @@ class Trainer:
 
     def trained(self) -> dict[str, Any]:
         """The weights as they are, on the CPU."""
-        return {k: w.detach().cpu().contiguous() for k, w in self.weights.items()}
+        return {k: w.detach().cpu().contiguous() for k, w in self._effective().items()}
+
+    def _effective(self) -> dict[str, Any]:
+        """The weights, with those of inputs that a member does not see at zero."""
+        return self.weights | {"weight_0": self.weights["weight_0"] * self._seen}
 
     def _total_score(self, rows: Any) -> Any:
         """Members share nothing: the gradient of the sum is each member's own."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._half):
-            var, es = tails(self.weights, self._x[rows], self._shape, self.settings.dropout)
+            var, es = tails(self._effective(), self._x[rows], self._shape, self.settings.dropout)
         return mean_scores(var, es, self._losses[rows], self._probabilities).sum()
 
 
@@ -211,6 +234,7 @@ def train(settings: Settings, x: Any, losses: Any, shape: Shape, levels: tuple[f
     """
     generator = torch.Generator().manual_seed(settings.seed)
     weights = first_weights(settings, x.shape[1], shape.outputs, generator)
+    seen = seen_inputs(settings, shape, generator)
     rank, processes = share()
     own = {k: w[rank::processes] for k, w in weights.items()}
     if settings.members < processes:
@@ -218,7 +242,7 @@ def train(settings: Settings, x: Any, losses: Any, shape: Shape, levels: tuple[f
             f"{settings.members} members cannot be shared by {processes} processes; give each process one"
         )
     with _seeded(settings.seed + rank, device_of(settings)):
-        trainer = Trainer(settings, x, losses, shape, levels, own)
+        trainer = Trainer(settings, x, losses, shape, levels, own, seen[rank::processes])
         for _ in range(settings.steps):
             trainer.step()
     return _gathered(trainer.trained(), weights, rank, processes)

@@ -15,12 +15,13 @@ and sigma sqrt(h) the EWMA scale,
 
 q, a and b make o = 0 the pooled tail of the standardised losses, so VaR is ordered and ES above it by
 construction; ES is held non-decreasing over the levels after averaging. The forecast is the mean over the
-members, which differ in their first weights and in the rows that each sees. The loss is FZ0 of
+members, which differ in their first weights, in the rows and in the inputs that each sees (random
+subspaces: the core ``INPUTS``, and half of ``MORE_INPUTS``). The loss is FZ0 of
 standardised losses, averaged over horizons, sides and levels with weight sqrt(1 - level).
 
 Inputs are standardised on the training window and clipped. A missing input counts as its training mean; a
 row needs only the EWMA scale. Sources: Patton, Ziegel, Chen (2019) for the loss; Srivastava and others (2014)
-for dropout.
+for dropout; Ho (1998) for random subspaces.
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ _INPUTS = (*INPUTS, *MORE_INPUTS)
 SEARCH_SPACE: Mapping[str, Range] = {
     "hidden": Integer(32, 128, log=True),
     "dropout": Real(0.0, 0.5),
+    "seen_share": Real(0.0, 1.0),
     "steps": Integer(300, 2000, log=True),
     "learning_rate": Real(5e-4, 1e-2, log=True),
     "weight_decay": Real(1e-4, 1.0, log=True),
@@ -156,7 +158,7 @@ class NetworkModel(TailModel):
         return model
 
     def _shape(self) -> Shape:
-        return Shape.of(self.start, *mirrored(self.inputs))
+        return Shape.of(self.start, *mirrored(self.inputs), core=len(INPUTS))
 
     def _moments(self, rows: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Mean and deviation of each input over the known rows and their mirror images: a signed input has

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from features.pipeline import FeatureFrame
-from models.forecast._ensemble_network import Trainer, first_weights
+from models.forecast._ensemble_network import Trainer, first_weights, seen_inputs
+from models.forecast._inputs import INPUTS as CORE
 from models.forecast._inputs import mirrored
 from models.forecast.base import Dataset
 from models.forecast.network import NetworkModel, Settings
@@ -125,6 +126,16 @@ def test_half_precision_learns_about_the_same() -> None:
     assert not np.array_equal(forecasts[0].var, forecasts[1].var)
 
 
+def test_each_member_sees_the_core_and_its_own_part_of_the_rest() -> None:
+    model = NetworkModel(Settings(steps=2, batch_rows=64, members=6, device="cpu")).fit(clockwork(3000, 12))
+    blind = (model.weights["weight_0"] == 0).all(dim=2)
+    assert not blind[:, : len(CORE)].any()
+    assert 0.2 < blind[:, len(CORE) :].float().mean() < 0.6
+    assert len({tuple(row.tolist()) for row in blind}) == 6
+    order, _ = mirrored(model.inputs)
+    assert torch.equal(blind, blind[:, order])
+
+
 def test_members_are_trained_apart() -> None:
     """Two trained together are what each is alone, given the same rows and no dropout."""
     data = clockwork(3000, 11)
@@ -134,11 +145,12 @@ def test_members_are_trained_apart() -> None:
     losses = torch.stack([-z, z], dim=1)
     settings = Settings(members=2, dropout=0.0, device="cpu", learning_rate=1e-2)
     weights = first_weights(settings, x.shape[1], model._shape().outputs, torch.Generator().manual_seed(3))
+    seen = seen_inputs(settings, model._shape(), torch.Generator().manual_seed(4))
     rows = torch.randint(2998, (2, 128))
 
     def learned(members: slice) -> dict[str, torch.Tensor]:
         own = {k: w[members].clone() for k, w in weights.items()}
-        trainer = Trainer(settings, x, losses, model._shape(), model.levels, own)
+        trainer = Trainer(settings, x, losses, model._shape(), model.levels, own, seen[members])
         for _ in range(3):
             trainer.learn(rows[members])
         return trainer.trained()
