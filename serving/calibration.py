@@ -108,15 +108,16 @@ class LiveCalibration:
         self._saved = self.standing
 
     def status(self) -> dict[str, Any] | None:
-        """Up to which close losses were counted, and the least and largest factor; None where nothing is
-        calibrated."""
+        """Up to which close losses were counted, and the least and largest factor of any contract; None where
+        nothing is calibrated."""
         state = self.standing.state
         if state is None:
             return None
+        factor = np.exp(np.append(state.theta_v, state.theta_e))
         return {
             "until": utc_text(_until_s(state)),
-            "lowest_factor": float(state.factor.min()),
-            "highest_factor": float(state.factor.max()),
+            "lowest_factor": float(factor.min()),
+            "highest_factor": float(factor.max()),
         }
 
     def _say_again(self, champion: Champion, first_s: int, last_s: int) -> None:
@@ -139,10 +140,11 @@ def as_served(said: TailForecast, state: CalibrationState | None) -> dict[str, F
     """A forecast of one close by symbol, times the factors of ``state`` where there are some."""
     found = said if state is None else calibrated(said, state)
     horizons_s = tuple(h.total_seconds() for h in found.horizons)
-    factor = None if state is None else state.factor
+    symbols = [str(symbol) for symbol in found.rows.get_level_values("symbol")]
+    factors = [None] * len(symbols) if state is None else [*state.factor(symbols).swapaxes(0, 1)]
     return {
-        str(symbol): Forecast(horizons_s, tuple(found.levels), found.var[i], found.es[i], factor)
-        for i, symbol in enumerate(found.rows.get_level_values("symbol"))
+        symbol: Forecast(horizons_s, tuple(found.levels), found.var[i], found.es[i], factors[i])
+        for i, symbol in enumerate(symbols)
     }
 
 

@@ -53,14 +53,16 @@ def test_the_info_says_what_it_was_made_from(folder: Path, fit_until: FitUntil) 
 def calibrated(fitted: Fitted, **changes: Any) -> Fitted:
     """``fitted`` with a calibration that has seen something."""
     model, rng = fitted.model, np.random.default_rng(1)
-    theta = rng.uniform(-0.1, 0.1, (2, len(model.horizons), 2, len(model.levels)))
+    theta = rng.uniform(-0.1, 0.1, (3, len(model.horizons), 2, len(model.levels)))
     state = CalibrationState(
         CalibrationSettings(var_step=0.03),
         fitted.pipeline.interval,
         model.horizons,
         model.levels,
         fitted.train_end,
-        theta,
+        ("ALPHA", "BETA"),
+        theta[:2],
+        theta[2],
     )
     return dataclasses.replace(fitted, calibration=dataclasses.replace(state, **changes))
 
@@ -71,8 +73,10 @@ def test_a_calibration_is_read_to_the_bit_as_it_was_written(tmp_path: Path, fit_
     state, expected = read_artifact(tmp_path / "artifact").calibration, fitted.calibration
     assert state is not None
     assert expected is not None
-    np.testing.assert_array_equal(state.theta, expected.theta)
+    np.testing.assert_array_equal(state.theta_v, expected.theta_v)
+    np.testing.assert_array_equal(state.theta_e, expected.theta_e)
     assert (state.settings, state.until) == (expected.settings, expected.until)
+    assert state.contracts == expected.contracts
     assert (state.interval, state.horizons, state.levels) == (info.interval, info.horizons, info.levels)
     plain = write_artifact(tmp_path / "plain", fit_until(80))
     assert read_artifact(tmp_path / "plain").calibration is None
@@ -93,6 +97,25 @@ def test_a_calibration_of_another_model_is_refused(
 ) -> None:
     write_artifact(tmp_path / "artifact", calibrated(fit_until(80), **changes))
     with pytest.raises(ArtifactError, match="other horizons, levels or bars"):
+        read_artifact(tmp_path / "artifact")
+
+
+def test_a_calibration_with_one_factor_for_all_contracts_is_refused(
+    tmp_path: Path, fit_until: FitUntil
+) -> None:
+    class Pooled(CalibrationState):
+        def to_json(self) -> dict[str, Any]:
+            content = super().to_json()
+            return {k: v for k, v in content.items() if "theta" not in k} | {
+                "theta": [content["theta_e"]] * 2
+            }
+
+    fitted = calibrated(fit_until(80))
+    assert fitted.calibration is not None
+    state = fitted.calibration
+    pooled = Pooled(**{field.name: getattr(state, field.name) for field in dataclasses.fields(state)})
+    write_artifact(tmp_path / "artifact", dataclasses.replace(fitted, calibration=pooled))
+    with pytest.raises(ArtifactError, match=r"a calibration consists of .*'theta_v'.* train the model anew"):
         read_artifact(tmp_path / "artifact")
 
 

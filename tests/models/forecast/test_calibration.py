@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -59,10 +59,11 @@ def constant(
 
 @pytest.fixture(scope="module")
 def market() -> tuple[TailForecast, pd.DataFrame]:
-    """400 hours of three contracts with heavy tails: a stretch without bars, and forecasts that are not
-    there."""
+    """400 hours of four contracts with heavy tails: a stretch without bars, forecasts that are not there, and
+    a contract that is listed late, whose name comes first."""
     rng = np.random.default_rng(4)
-    closes = closes_of(0.01 * rng.standard_t(3, (400, 3)))
+    closes = closes_of(0.01 * rng.standard_t(3, (400, 4))).set_axis(["S0", "S1", "S2", "A9"], axis=1)
+    closes.iloc[:150, 3] = np.nan
     whole = constant(closes, (0.015, 0.03, 0.05), (0.02, 0.035, 0.06))
     noise = np.exp(0.3 * rng.standard_normal((len(whole.rows), 1, 1, 1)))
     there = rng.random(len(whole.rows)) < 0.95
@@ -81,18 +82,20 @@ def between(forecast: TailForecast, first: pd.Timestamp, last: pd.Timestamp) -> 
     )
 
 
-def slow_thetas(forecast: TailForecast, closes: pd.DataFrame, s: CalibrationSettings) -> Iterator[np.ndarray]:
-    """The recursion of the module's docstring, one number at a time."""
+def slow_thetas(
+    forecast: TailForecast, closes: pd.DataFrame, s: CalibrationSettings
+) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:
+    """The recursion of the module's docstring, one number at a time: theta_v by contract, and theta_e."""
     log_close = np.log(closes)
     place = {row: i for i, row in enumerate(forecast.rows)}
-    theta = np.zeros((2, len(forecast.horizons), 2, len(forecast.levels)))
+    shape = (len(forecast.horizons), 2, len(forecast.levels))
+    theta_v, theta_e = {symbol: np.zeros(shape) for symbol in closes.columns}, np.zeros(shape)
     for close in closes.index:
-        before = theta.copy()
         for h, horizon in enumerate(forecast.horizons):
             made, bars = close - horizon, horizon // HOUR
             for side, sign in ((0, -1), (1, 1)):
                 for k, level in enumerate(forecast.levels):
-                    hits, excesses = [], []
+                    excesses = []
                     for symbol in closes.columns:
                         if (made, symbol) not in place:
                             continue
@@ -100,18 +103,16 @@ def slow_thetas(forecast: TailForecast, closes: pd.DataFrame, s: CalibrationSett
                         if np.isnan(loss):
                             continue
                         row = place[made, symbol]
-                        var = forecast.var[row, h, side, k] * np.exp(before[0, h, side, k])
-                        es = max(var, forecast.es[row, h, side, k] * np.exp(before[1, h, side, k]))
-                        hits.append(float(loss > var))
+                        own = theta_v[symbol][h, side, k]
+                        var = forecast.var[row, h, side, k] * np.exp(own)
+                        es = max(var, forecast.es[row, h, side, k] * np.exp(theta_e[h, side, k]))
                         excesses.append(min(loss / es - 1, MOST_EXCESS) if loss > var else 0.0)
-                    if hits:
-                        moved = (
-                            s.var_step / bars * (np.mean(hits) - (1 - level)),
-                            s.es_step / bars * np.mean(excesses),
-                        )
-                        theta[:, h, side, k] += moved
-                        theta[:, h, side, k] = np.clip(theta[:, h, side, k], -s.theta_max, s.theta_max)
-        yield theta.copy()
+                        own += s.var_step / bars * (float(loss > var) - (1 - level))
+                        theta_v[symbol][h, side, k] = np.clip(own, -s.theta_max, s.theta_max)
+                    if excesses:
+                        moved = theta_e[h, side, k] + s.es_step / bars * np.mean(excesses)
+                        theta_e[h, side, k] = np.clip(moved, -s.theta_max, s.theta_max)
+        yield {symbol: theta.copy() for symbol, theta in theta_v.items()}, theta_e.copy()
 
 
 def test_by_hand() -> None:
@@ -130,7 +131,27 @@ def test_by_hand() -> None:
     assert found.var[:, 0, 1, 0] == pytest.approx(0.02 * np.exp([0, -0.01, -0.02, -0.03]))
     assert found.es[:, 0, 1, 0] == pytest.approx(0.025)
     assert end.until == closes.index[-1]
-    assert end.theta[:, 0, 0, 0] == pytest.approx([after_hit[0] - 0.02, after_hit[1]])
+    assert end.contracts == ("S0",)
+    assert end.theta_v[0, 0, 0, 0] == pytest.approx(after_hit[0] - 0.02)
+    assert end.theta_e[0, 0, 0] == pytest.approx(after_hit[1])
+
+
+def test_var_is_a_contracts_own_and_es_is_everybodys() -> None:
+    # S0 falls by 4 %, S1 stands, S2 is not known again before the last close; one bar, level 0.9.
+    closes = closes_of(np.array([[0.0] * 3, [-0.04, 0.0, 0.0], [0.0] * 3, [0.0] * 3]))
+    closes.loc[closes.index[1:3], "S2"] = np.nan
+    forecast = constant(closes, (0.02, 0.09), (0.025, 0.09), horizons=(HOUR,), levels=(0.9, 0.999))
+    settings = CalibrationSettings(var_step=0.1, es_step=0.05)
+    found, end = track(forecast, closes, HOUR, settings)
+    theta = np.log(found.var[:, 0, 0, 0].reshape(4, 3) / 0.02)
+    np.testing.assert_allclose(theta, [[0, 0, 0], [0.09, -0.01, 0], [0.08, -0.02, 0], [0.07, -0.03, 0]])
+    # One of two that are known is beyond, 1.6 times its ES: half the excess, for all three.
+    factor = found.es[:, 0, 0, 0].reshape(4, 3) / 0.025
+    np.testing.assert_allclose(factor, np.exp([[0.0] * 3, *[[0.05 * 0.6 / 2] * 3] * 3]))
+    assert end.contracts == ("S0", "S1"), "no loss of S2 has counted"
+    np.testing.assert_allclose(end.factor(["S2", "S0"])[0, :, 0, 0, 0], np.exp([0, 0.07]))
+    assert (end.factor(["new"])[0] == 1).all()
+    assert (end.factor(["new"])[1] == np.exp(end.theta_e)).all()
 
 
 def test_a_horizon_of_three_bars_waits_three_bars_and_moves_by_a_third() -> None:
@@ -144,17 +165,20 @@ def test_a_horizon_of_three_bars_waits_three_bars_and_moves_by_a_third() -> None
 
 def test_the_fast_path_is_the_slow_reference(market: tuple[TailForecast, pd.DataFrame]) -> None:
     forecast, closes = market
-    slow = list(slow_thetas(forecast, closes, FAST))
-    _, end = track(forecast, closes, HOUR, FAST)
-    np.testing.assert_allclose(end.theta, slow[-1], rtol=0, atol=1e-12)
-    found, _ = track(forecast, closes, HOUR, FAST)
-    at = closes.index.get_indexer(forecast.rows.get_level_values("time"))
-    factor = np.exp(np.array(slow)[at])
-    var = np.maximum.accumulate(forecast.var * factor[:, 0], axis=-1)
+    slow = dict(zip(closes.index, slow_thetas(forecast, closes, FAST), strict=True))
+    found, end = track(forecast, closes, HOUR, FAST)
+    theta_v, theta_e = slow[closes.index[-1]]
+    assert end.contracts == ("A9", "S0", "S1", "S2")
+    np.testing.assert_allclose(end.theta_v, [theta_v[c] for c in end.contracts], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(end.theta_e, theta_e, rtol=0, atol=1e-12)
+    factor_v = np.exp([slow[time][0][symbol] for time, symbol in forecast.rows])
+    factor_e = np.exp([slow[time][1] for time, _ in forecast.rows])
+    var = np.maximum.accumulate(forecast.var * factor_v, axis=-1)
     np.testing.assert_allclose(found.var, var, rtol=1e-12)
-    es = np.maximum(np.maximum.accumulate(forecast.es * factor[:, 1], axis=-1), var)
+    es = np.maximum(np.maximum.accumulate(forecast.es * factor_e, axis=-1), var)
     np.testing.assert_allclose(found.es, es, rtol=1e-12)
-    assert np.abs(slow[-1]).max() > 0.05, "the market moves it"
+    assert np.abs(end.theta_v).max(axis=(1, 2, 3)).min() > 0.05, "the market moves each"
+    assert np.abs(np.diff(end.theta_v, axis=0)).max() > 0.05, "and not all alike"
 
 
 @pytest.mark.parametrize("stride", [1, 7])
@@ -178,8 +202,7 @@ def test_close_by_close_is_the_whole_history_to_the_bit(
     np.testing.assert_array_equal(joined.var, whole.var[expected])
     np.testing.assert_array_equal(joined.es, whole.es[expected])
     if stride == 1:
-        np.testing.assert_array_equal(state.theta, end.theta)
-        assert state.until == end.until
+        assert state.to_json() == end.to_json()
 
 
 def test_later_closes_change_nothing_earlier(market: tuple[TailForecast, pd.DataFrame]) -> None:
@@ -187,7 +210,7 @@ def test_later_closes_change_nothing_earlier(market: tuple[TailForecast, pd.Data
     whole, _ = track(forecast, closes, HOUR, FAST)
     cut = closes.index[250]
     changed = closes.copy()
-    changed.loc[closes.index > cut] *= np.exp(np.random.default_rng(0).normal(0, 1, (149, 3)))
+    changed.loc[closes.index > cut] *= np.exp(np.random.default_rng(0).normal(0, 1, (149, 4)))
     other, _ = track(forecast, changed, HOUR, FAST)
     known = np.asarray(whole.rows.get_level_values("time") <= cut)
     np.testing.assert_array_equal(other.var[known], whole.var[known])
@@ -209,31 +232,66 @@ def test_where_nothing_is_known_theta_stays() -> None:
     state = CalibrationState.neutral(FAST, HOUR, HORIZONS, LEVELS)
     after = absorb(state, between(forecast, closes.index[0], closes.index[2]), closes)
     until_hole = absorb(state, between(forecast, closes.index[0], closes.index[2]), closes.iloc[:3])
-    np.testing.assert_array_equal(after.theta, until_hole.theta)
+    np.testing.assert_array_equal(after.theta_v, until_hole.theta_v)
+    np.testing.assert_array_equal(after.theta_e, until_hole.theta_e)
     assert after.until == closes.index[-1]
-    assert (after.theta[0, 0] < 0).all(), "two losses of one bar had matured"
-    assert (after.theta[:, 1] == 0).all(), "none of three bars had"
+    assert (after.theta_v[:, 0] < 0).all(), "two losses of one bar had matured"
+    assert (after.theta_v[:, 1] == 0).all(), "none of three bars had"
 
 
 def test_a_wrong_print_counts_as_five_times_es() -> None:
     closes = closes_of(np.array([[0.0], [-9.0]]))
     forecast = constant(closes, (0.01,) * 3, (0.01,) * 3)
     _, end = track(forecast, closes, HOUR, CalibrationSettings(es_step=0.05))
-    assert end.theta[1, 0, 0] == pytest.approx(0.05 * MOST_EXCESS)
+    assert end.theta_e[0, 0] == pytest.approx(0.05 * MOST_EXCESS)
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"theta": np.zeros((2, 2, 2))}, "shape"),
-        ({"theta": np.full((2, 2, 2, 3), 0.51)}, "lies within"),
-        ({"theta": np.full((2, 2, 2, 3), np.nan)}, "lies within"),
+        ({"theta_v": np.zeros((2, 2, 2))}, "theta_v has shape"),
+        ({"theta_v": np.zeros((1, 2, 2, 3))}, "contracts x horizons x sides x levels is"),
+        ({"theta_e": np.zeros((2, 3, 2))}, "theta_e has shape"),
+        ({"theta_v": np.full((2, 2, 2, 3), 0.51)}, "lies within"),
+        ({"theta_e": np.full((2, 2, 3), np.nan)}, "lies within"),
+        ({"contracts": ("B", "A")}, "each once, names ascending"),
+        ({"contracts": ("A", "A")}, "each once, names ascending"),
     ],
 )
 def test_an_impossible_state_is_refused(change: dict[str, Any], words: str) -> None:
     arguments = {"settings": FAST, "interval": HOUR, "horizons": HORIZONS, "levels": LEVELS, "until": None}
+    arguments |= {"contracts": ("A", "B"), "theta_v": np.zeros((2, 2, 2, 3)), "theta_e": np.zeros((2, 2, 3))}
+    CalibrationState(**arguments)
     with pytest.raises(ValueError, match=words):
         CalibrationState(**(arguments | change))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda c: {**{k: v for k, v in c.items() if "theta" not in k}, "theta": [c["theta_e"]] * 2},
+        lambda c: {k: v for k, v in c.items() if k != "theta_e"},
+        lambda c: {**c, "factor": 1.0},
+        lambda c: {**c, "theta_v": [0.1]},
+        lambda c: {**c, "theta_v": {"S0": c["theta_e"][0]}},
+        lambda c: {**c, "theta_v": {"S0": c["theta_e"], "S1": c["theta_e"][:1]}},
+        lambda c: {**c, "theta_v": None},
+        lambda c: [c],
+    ],
+    ids=["pooled", "less", "more", "without_names", "flat", "ragged", "none", "list"],
+)
+def test_what_is_no_state_is_not_read(change: Callable[[dict[str, Any]], Any]) -> None:
+    content = CalibrationState.neutral(FAST, HOUR, HORIZONS, LEVELS).to_json()
+    assert CalibrationState.from_json(content).to_json() == content
+    with pytest.raises((TypeError, ValueError)):
+        CalibrationState.from_json(change(content))
+
+
+def test_a_state_of_before_there_was_a_factor_a_contract_is_refused_in_words() -> None:
+    content = CalibrationState.neutral(FAST, HOUR, HORIZONS, LEVELS).to_json()
+    old = {k: v for k, v in content.items() if k not in ("theta_v", "theta_e")} | {"theta": [0.0]}
+    with pytest.raises(ValueError, match=r"consists of .*'theta_v'.* was found.* train the model anew"):
+        CalibrationState.from_json(old)
 
 
 def test_forecasts_that_do_not_belong_are_refused(market: tuple[TailForecast, pd.DataFrame]) -> None:
@@ -263,24 +321,27 @@ def test_a_calibrated_forecast_is_a_tail_whatever_theta_is(theta: list[float], t
     levels = np.cumsum(np.array(tail).reshape(2, 1, 2, 2, 3), axis=-1)
     rows = pd.MultiIndex.from_product([times(1), ["S0"]], names=["time", "symbol"])
     forecast = TailForecast(rows, HORIZONS, LEVELS, levels[0], levels[0] + levels[1])
-    state = CalibrationState(FAST, HOUR, HORIZONS, LEVELS, None, np.array(theta).reshape(2, 2, 2, 3))
-    found = calibrated(forecast, state)
-    assert (found.var >= forecast.var * state.factor[0]).all()
-    assert (found.es >= forecast.es * state.factor[1]).all()
-    np.testing.assert_array_equal(found.var[..., 0], (forecast.var * state.factor[0])[..., 0])
+    theta_v, theta_e = np.array(theta).reshape(2, 1, 2, 2, 3)
+    state = CalibrationState(FAST, HOUR, HORIZONS, LEVELS, None, ("S0",), theta_v, theta_e[0])
+    found, factor = calibrated(forecast, state), np.exp([theta_v, theta_e])
+    assert (found.var >= forecast.var * factor[0]).all()
+    assert (found.es >= forecast.es * factor[1]).all()
+    np.testing.assert_array_equal(found.var[..., 0], (forecast.var * factor[0])[..., 0])
 
 
 LOSS_OVER_VAR = st.one_of(st.floats(-3, 3), st.sampled_from([0.0, 0.6, 1.0, 1.6, 100.0]))
 
 
 def served_hits(ratios: np.ndarray, settings: CalibrationSettings) -> tuple[np.ndarray, np.ndarray]:
-    """Hits of the long's served VaR, by time, and theta after each, for losses of ``ratios`` x VaR."""
-    closes = closes_of(-0.01 * np.concatenate([[0.0], ratios])[:, np.newaxis])
+    """Hits of the long's served VaR, by time, and theta after each, for losses of ``ratios`` x VaR; beside a
+    contract that falls all the time, and one that never does."""
+    own = np.concatenate([[0.0], ratios])
+    closes = closes_of(-0.01 * np.column_stack([own, np.full_like(own, 5), np.zeros_like(own)]))
     forecast = constant(closes, (0.01, 0.9), (0.01, 0.9), horizons=(HOUR,), levels=(0.9, 0.999))
     found, end = track(forecast, closes, HOUR, settings)
     losses = -np.diff(np.log(closes["S0"]))
-    theta = np.log(found.var[:, 0, 0, 0] / 0.01)
-    return losses > found.var[:-1, 0, 0, 0], np.append(theta[1:-1], end.theta[0, 0, 0, 0])
+    var = found.var[::3, 0, 0, 0]
+    return losses > var[:-1], np.append(np.log(var[1:-1] / 0.01), end.theta_v[0, 0, 0, 0])
 
 
 @given(st.lists(LOSS_OVER_VAR, min_size=1, max_size=300))
@@ -310,8 +371,9 @@ def test_an_adversary_who_sees_theta_does_not_beat_the_bound() -> None:
     state = CalibrationState.neutral(settings, HOUR, (HOUR,), (0.9, 0.999))
     rng, hits, grid = np.random.default_rng(2), [], times(601)
     for now in range(600):
-        served = 0.01 * np.exp(state.theta[0, 0, 0, 0])
-        beyond = state.theta[0, 0, 0, 0] < 0.2 and rng.random() < 0.9
+        theta = state.theta_v[0, 0, 0, 0] if state.contracts else 0.0
+        served = 0.01 * np.exp(theta)
+        beyond = theta < 0.2 and rng.random() < 0.9
         hits.append(beyond)
         closes.append(closes[-1] * np.exp(-served * (1.01 if beyond else 0.5)))
         frame = pd.DataFrame({"S0": closes[-2:]}, index=grid[now : now + 2])
@@ -331,6 +393,19 @@ def test_a_model_that_asks_for_too_little_is_put_right() -> None:
     settled = found.var[8000:, 0, :, 0]
     assert settled.mean() == pytest.approx(0.01 * z[0], rel=0.03)
     assert found.es[8000:, 0, :, 0].mean() == pytest.approx(0.01 * right_es[0], rel=0.03)
+
+
+def test_a_model_that_errs_for_two_contracts_in_opposite_ways_is_put_right_for_each() -> None:
+    rng, sigma = np.random.default_rng(2), np.array([0.008, 0.0125])
+    closes = closes_of(sigma * rng.standard_normal((8000, 2)))
+    same_for_both = constant(closes, (0.013, 0.024, 0.034), (0.018, 0.028, 0.038), horizons=(HOUR,))
+    found, _ = track(same_for_both, closes, HOUR, CalibrationSettings(var_step=0.05))
+    var = found.var[:, 0, :, 0].reshape(8000, 2, 2)[4000:-1]
+    np.testing.assert_allclose(var.mean(axis=0), np.outer(1.2815515655446004 * sigma, [1, 1]), rtol=0.05)
+    rise = np.log(closes).diff().shift(-1).to_numpy()[4000:-1]
+    for side, sign in enumerate((-1, 1)):
+        hits = (sign * rise > var[:, :, side]).mean(axis=0)
+        np.testing.assert_allclose(hits, 0.1, rtol=0.02)
 
 
 def test_ten_thousand_closes_are_no_matter_of_minutes() -> None:
