@@ -79,9 +79,8 @@ def make_trainer(settings: Settings, rows: int, inputs: int, own: int, device: t
     losses = torch.randn((rows, 2, HORIZONS), device=device)
     start = np.array([[2.0, 2.3, 3.1], [2.3, 2.7, 3.4]])[:, np.newaxis].repeat(HORIZONS, axis=1)
     shape = Shape.of(start, np.arange(inputs), np.ones(inputs), core=inputs)
-    weights = first_weights(settings, inputs, shape.outputs, torch.Generator().manual_seed(1))
-    seen = torch.ones((own, inputs, 1))
-    return Trainer(settings, x, losses, shape, LEVELS, {k: w[:own] for k, w in weights.items()}, seen)
+    weights = first_weights(settings, inputs, shape, torch.Generator().manual_seed(1))
+    return Trainer(settings, x, losses, shape, LEVELS, {k: w[:own] for k, w in weights.items()})
 
 
 def products(inputs: int, hidden: int) -> int:

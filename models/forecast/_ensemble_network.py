@@ -27,6 +27,8 @@ _LOG_FACTOR_BOUND = 3.0
 #: A tail whose levels coincide (few distinct losses) still needs a finite start.
 _LEAST_RATIO = 1e-3
 _LAYERS = 3
+#: What of the weights is not learned.
+CONSTANTS = ("mirrored", "seen")
 
 
 class Settings(BaseModel):
@@ -36,6 +38,9 @@ class Settings(BaseModel):
 
     members: int = Field(8, ge=1)
     hidden: int = Field(64, ge=1)
+    #: Share of members that see a long in the mirror of a short; the others see the same for both sides and
+    #: must learn each from its own losses. They err differently, and their mean is better than either.
+    mirrored_share: float = Field(0.5, ge=0, le=1)
     #: Share of the inputs beyond the core that each member sees: members that see less err more differently.
     seen_share: float = Field(0.5, ge=0, le=1)
     #: Share of hidden units that a training step leaves out. What the tail says is little and noisy: without,
@@ -43,7 +48,7 @@ class Settings(BaseModel):
     dropout: float = Field(0.2, ge=0, lt=1)
     steps: int = Field(800, ge=1)
     #: Rows a member and step, each seen from both sides.
-    batch_rows: int = Field(512, ge=1)
+    batch_rows: int = Field(1024, ge=1)
     learning_rate: float = Field(2e-3, gt=0)
     weight_decay: float = Field(1e-3, ge=0)
     #: Standardised inputs are held within this many deviations.
@@ -89,27 +94,29 @@ class Shape:
         return int(self.start.numel())
 
 
-def first_weights(settings: Settings, inputs: int, outputs: int, generator: Any) -> dict[str, Any]:
-    """Stacked over members: He-scaled hidden layers, zero biases and last layer. The first bias is each
-    side's own: what the mirror does not say of the difference between a fall and a rise."""
+def first_weights(settings: Settings, inputs: int, shape: Shape, generator: Any) -> dict[str, Any]:
+    """Stacked over members: He-scaled hidden layers, zero biases and last layer, and ``CONSTANTS``.
+
+    The first bias is each side's own: what the mirror does not say of a fall and a rise. ``mirrored``,
+    (member, 1, 1), is 1 where a member sees a long in the mirror. ``seen``, (member, input, 1), is 1 where it
+    sees an input: all see the core; of the others, a member with the mirror sees as many as fall to it at
+    random (an input and what it becomes in the mirror go together), and one without it sees all.
+    """
     s = settings
-    sizes = ((inputs, s.hidden), (s.hidden, s.hidden), (s.hidden, outputs))
+    sizes = ((inputs, s.hidden), (s.hidden, s.hidden), (s.hidden, shape.outputs))
     weights: dict[str, Any] = {}
     for layer, (inward, outward) in enumerate(sizes):
         scale = 0.0 if layer == _LAYERS - 1 else (2 / inward) ** 0.5
         weights[f"weight_{layer}"] = scale * torch.randn((s.members, inward, outward), generator=generator)
         weights[f"bias_{layer}"] = torch.zeros((s.members, 2 if layer == 0 else 1, outward))
-    return weights
-
-
-def seen_inputs(settings: Settings, shape: Shape, generator: Any) -> Any:
-    """1 where a member sees an input, else 0, (member, input, 1): all of the core, and of the others as many
-    as fall to it at random; an input and what it becomes in the mirror go together."""
-    seen = (
-        torch.rand((settings.members, len(shape.order)), generator=generator) < settings.seen_share
-    ).float()
+    # Spread evenly, so that any share of the members has both kinds.
+    counted = torch.floor(torch.arange(s.members + 1) * s.mirrored_share + 1e-9).diff()
+    weights["mirrored"] = counted.reshape(-1, 1, 1)
+    seen = (torch.rand((s.members, inputs), generator=generator) < s.seen_share).float()
     seen[:, : shape.core] = 1.0
-    return torch.maximum(seen, seen[:, shape.order]).unsqueeze(-1)
+    seen = torch.maximum(seen, seen[:, shape.order]).unsqueeze(-1)
+    weights["seen"] = torch.maximum(seen, 1 - weights["mirrored"])
+    return weights
 
 
 def tails(weights: dict[str, Any], x: Any, shape: Shape, dropped: float = 0.0) -> tuple[Any, Any]:
@@ -122,8 +129,9 @@ def tails(weights: dict[str, Any], x: Any, shape: Shape, dropped: float = 0.0) -
         dropped: share of hidden units left out at random; 0 where it forecasts.
     """
     members, rows = weights["bias_0"].shape[0], x.shape[1]
-    seen = torch.cat([x[..., shape.order] * shape.sign, x], dim=1)  # sides in the order of SIDES
-    o = seen @ weights["weight_0"] + weights["bias_0"].repeat_interleave(rows, dim=1)
+    turned = x + weights["mirrored"] * (x[..., shape.order] * shape.sign - x)
+    sides = torch.cat([turned, x.expand_as(turned)], dim=1)  # in the order of SIDES
+    o = sides @ (weights["weight_0"] * weights["seen"]) + weights["bias_0"].repeat_interleave(rows, dim=1)
     o = dropout(silu(o), dropped, training=dropped > 0)
     o = dropout(silu(o @ weights["weight_1"] + weights["bias_1"]), dropped, training=dropped > 0)
     o = (o @ weights["weight_2"] + weights["bias_2"]).float()
@@ -160,7 +168,6 @@ class Trainer:
         shape: of the outputs.
         levels: ascending.
         weights: of ``first_weights``.
-        seen: of ``seen_inputs``.
     """
 
     def __init__(
@@ -171,20 +178,22 @@ class Trainer:
         shape: Shape,
         levels: tuple[float, ...],
         weights: dict[str, Any],
-        seen: Any,
     ) -> None:
         self.settings, self.device = settings, device_of(settings)
         on_gpu = self.device.type == "cuda"
-        self.weights = {k: w.to(self.device).requires_grad_() for k, w in weights.items()}
+        # Copies without gaps: the fused optimizer takes a view of every second member for one of all.
+        self.weights = {
+            k: w.to(self.device, copy=True, memory_format=torch.contiguous_format) for k, w in weights.items()
+        }
+        self._learned = [w.requires_grad_() for k, w in self.weights.items() if k not in CONSTANTS]
         self._x, self._losses, self._shape = x.to(self.device), losses.to(self.device), shape.to(self.device)
         self._probabilities = torch.tensor([1 - p for p in levels], dtype=torch.float32, device=self.device)
-        self._seen = seen.to(self.device)
         self._members = next(iter(weights.values())).shape[0]
         self._half = settings.precision == "bfloat16" or (settings.precision == "auto" and on_gpu)
         # The rate is a tensor, so that a compiled step reads it rather than being compiled for each value.
         rate = torch.tensor(settings.learning_rate, device=self.device)
         self._optimizer = torch.optim.AdamW(
-            list(self.weights.values()), lr=rate, weight_decay=settings.weight_decay, fused=True
+            self._learned, lr=rate, weight_decay=settings.weight_decay, fused=True
         )
         self._schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self._optimizer, settings.steps)
         compiled = settings.compiled == "yes" or (settings.compiled == "auto" and on_gpu)
@@ -206,7 +215,7 @@ class Trainer:
 
     def _hold_gradients(self) -> None:
         """No member's gradient is longer than 1: a batch with a crash in it may not undo the others."""
-        gradients = [w.grad for w in self.weights.values()]
+        gradients = [w.grad for w in self._learned]
         length = torch.stack([g.square().sum(dim=(1, 2)) for g in gradients]).sum(dim=0).sqrt()
         factor = (1 / length.clamp(min=1.0)).reshape(-1, 1, 1)
         for g in gradients:
@@ -214,16 +223,12 @@ class Trainer:
 
     def trained(self) -> dict[str, Any]:
         """The weights as they are, on the CPU."""
-        return {k: w.detach().cpu().contiguous() for k, w in self._effective().items()}
-
-    def _effective(self) -> dict[str, Any]:
-        """The weights, with those of inputs that a member does not see at zero."""
-        return self.weights | {"weight_0": self.weights["weight_0"] * self._seen}
+        return {k: w.detach().cpu().contiguous() for k, w in self.weights.items()}
 
     def _total_score(self, rows: Any) -> Any:
         """Members share nothing: the gradient of the sum is each member's own."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._half):
-            var, es = tails(self._effective(), self._x[rows], self._shape, self.settings.dropout)
+            var, es = tails(self.weights, self._x[rows], self._shape, self.settings.dropout)
         return mean_scores(var, es, self._losses[rows], self._probabilities).sum()
 
 
@@ -233,8 +238,7 @@ def train(settings: Settings, x: Any, losses: Any, shape: Shape, levels: tuple[f
     A seed gives the same weights on the same device and number of processes.
     """
     generator = torch.Generator().manual_seed(settings.seed)
-    weights = first_weights(settings, x.shape[1], shape.outputs, generator)
-    seen = seen_inputs(settings, shape, generator)
+    weights = first_weights(settings, x.shape[1], shape, generator)
     rank, processes = share()
     own = {k: w[rank::processes] for k, w in weights.items()}
     if settings.members < processes:
@@ -242,7 +246,7 @@ def train(settings: Settings, x: Any, losses: Any, shape: Shape, levels: tuple[f
             f"{settings.members} members cannot be shared by {processes} processes; give each process one"
         )
     with _seeded(settings.seed + rank, device_of(settings)):
-        trainer = Trainer(settings, x, losses, shape, levels, own, seen[rank::processes])
+        trainer = Trainer(settings, x, losses, shape, levels, own)
         for _ in range(settings.steps):
             trainer.step()
     return _gathered(trainer.trained(), weights, rank, processes)

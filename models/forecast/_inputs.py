@@ -25,7 +25,7 @@ INPUTS = (
     *("parkinson_1h", "parkinson_4h", "parkinson_1d", "parkinson_1w"),
     *("drawdown_1w", "rally_1w"),
 )
-#: What the network looks at besides; see docs/forecasts.md for what it is worth.
+#: What ``network`` and ``quantile`` look at besides; see docs/forecasts.md for what it is worth.
 MORE_INPUTS = (
     *("usual_1h_2d", "usual_1h_5d", "usual_1h_20d", "usual_4h_2d", "usual_4h_20d"),
     *("usual_1h_4w", "usual_4h_4w", "usual_1d_4w"),
@@ -76,3 +76,13 @@ def mirrored(inputs: tuple[str, ...]) -> tuple[NDArray[np.intp], NDArray[np.floa
             if one in name:
                 order[i] = inputs.index(name.replace(one, other))
     return order, sign
+
+
+def both_sides(rows: NDArray[np.float64], inputs: tuple[str, ...]) -> NDArray[np.float32]:
+    """Inputs of each row as the sides see them, the long in the mirror and the short as they are; and which
+    side it is (0 or 1, in the order of ``SIDES``) as one more. Shape (row, side, input + 1)."""
+    order, sign = mirrored(inputs)
+    out = np.empty((len(rows), 2, len(inputs) + 1), dtype="float32")
+    out[:, 0, :-1], out[:, 1, :-1] = rows[:, order] * sign, rows
+    out[:, :, -1] = (0.0, 1.0)
+    return out

@@ -67,7 +67,7 @@ def parameters(settings: TreeSettings, objective: dict[str, Any], min_leaf_rows:
 def boost_in_blocks(
     settings: TreeSettings,
     fits: Sequence[dict[str, Any]],
-    rows: NDArray[np.float64],
+    rows: NDArray[np.floating[Any]],
     label: NDArray[np.float64],
     time: NDArray[np.intp],
     bars: int,
@@ -113,7 +113,7 @@ def boost_in_blocks(
     return found
 
 
-def raw_score(booster: Any, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+def raw_score(booster: Any, rows: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     """The sum of the trees, shape (row,). LightGBM refuses an empty matrix, which is an ordinary answer
     here."""
     if len(rows) == 0:

@@ -37,7 +37,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     #: Weight of each of ``MEMBERS``; they need not sum to 1.
-    weights: tuple[float, ...] = Field((2.0, 1.0), min_length=len(MEMBERS), max_length=len(MEMBERS))
+    weights: tuple[float, ...] = Field((1.0, 1.0), min_length=len(MEMBERS), max_length=len(MEMBERS))
 
 
 class EnsembleModel(TailModel):

@@ -1,9 +1,9 @@
 """``network``: a small ensemble of perceptrons trained directly on FZ0, for all horizons, sides and
 levels at once.
 
-One network answers for both sides: a long is shown the market in the mirror, returns with the other sign and
-falls for rises, so each row teaches twice and what a fall does is learned from rises too. What differs, the
-first layer's bias says, which each side has of its own.
+Half of the members see a long in the mirror of a short: returns with the other sign and falls for rises, so
+each row teaches twice and what a fall does is learned from rises too. What differs, the first layer's bias
+says, which each side has of its own. The other half see the same for both sides.
 
 Each member has two hidden layers (SiLU, dropout) and a zero last layer, so it starts from the pooled
 EWMA-filtered historical simulation and learns only how to depart from it. With o the outputs of one horizon,
@@ -15,8 +15,8 @@ and sigma sqrt(h) the EWMA scale,
 
 q, a and b make o = 0 the pooled tail of the standardised losses, so VaR is ordered and ES above it by
 construction; ES is held non-decreasing over the levels after averaging. The forecast is the mean over the
-members, which differ in their first weights, in the rows and in the inputs that each sees (random
-subspaces: the core ``INPUTS``, and half of ``MORE_INPUTS``). The loss is FZ0 of
+members, which differ in their first weights, in the rows that each sees, and in the inputs: a member with the
+mirror sees the core ``INPUTS`` and a random half of ``MORE_INPUTS``, one without sees all. The loss is FZ0 of
 standardised losses, averaged over horizons, sides and levels with weight sqrt(1 - level).
 
 Inputs are standardised on the training window and clipped. A missing input counts as its training mean; a
@@ -62,6 +62,7 @@ SEARCH_SPACE: Mapping[str, Range] = {
     "hidden": Integer(32, 128, log=True),
     "dropout": Real(0.0, 0.5),
     "seen_share": Real(0.0, 1.0),
+    "mirrored_share": Real(0.0, 1.0),
     "steps": Integer(300, 2000, log=True),
     "learning_rate": Real(5e-4, 1e-2, log=True),
     "weight_decay": Real(1e-4, 1.0, log=True),

@@ -1,8 +1,8 @@
 """``quantile``: gradient-boosted quantile regression of the standardised loss, without a law of its tail.
 
-One LightGBM model a horizon, side and level, global over symbols, learns the quantile of the standardised
-return z = r_h / (sigma sqrt(h)) by the pinball loss: the short's VaR at a level is that quantile, the long's
-is minus the quantile of one minus the level. Back in units of loss,
+One LightGBM model a horizon and level, global over symbols and sides, learns the quantile q of the
+standardised loss by the pinball loss. The long is shown the market in the mirror, returns with the other sign
+and falls for rises, and is told that it is the long, so that each row teaches twice. In units of loss,
 
     VaR = sigma_t sqrt(h) x max over the levels up to this one of max(q, floor)
     ES  = max over the levels up to this one of k VaR
@@ -17,7 +17,7 @@ out of sample: q here is by trees that did not see the row's block of time, less
 safe side: for the tails that returns have, ES over VaR falls as the level rises (normal: 1.19 at 0.975, 1.15
 at 0.99; Student t4: 1.44, 1.39).
 
-Inputs are those of ``gbm``. A row needs all of them, and is left out otherwise.
+Inputs are those of ``network``. A row needs all of them, and is left out otherwise.
 
 Sources: Koenker, Bassett (1978) for quantile regression; Taylor (2019) for ES as a multiple of VaR;
 Chernozhukov, Fernandez-Val, Galichon (2010) on crossing.
@@ -37,7 +37,7 @@ from pydantic import BaseModel, Field
 from features.durations import format_duration
 from features.pipeline import FeatureFrame
 from models.forecast._files import read_content, write_content
-from models.forecast._inputs import input_names, needed_features
+from models.forecast._inputs import INPUTS, MORE_INPUTS, both_sides, input_names, needed_features
 from models.forecast._residuals import (
     SCALE_FEATURE,
     SIGNS,
@@ -64,11 +64,13 @@ from models.search_space import Integer, Range, Real
 
 
 class Settings(TreeSettings):
-    """Of the trees and of the ratio of ES to VaR. Defaults were chosen on decision times before July 2024."""
+    """Of the trees and of the ratio of ES to VaR. Defaults were chosen on decision times before October
+    2024."""
 
     trees: int = Field(40, ge=1)
     learning_rate: float = Field(0.1, gt=0, le=1)
     leaves: int = Field(8, ge=2)
+    feature_fraction: float = Field(0.3, gt=0, le=1)
     #: Losses beyond the quantile that a leaf should hold, times sqrt(h): it has this over (1 - level) rows at
     #: least. Never more than an eighth of all rows, so that a short history is still split.
     leaf_tail_rows: float = Field(50.0, gt=0)
@@ -77,6 +79,8 @@ class Settings(TreeSettings):
     #: Losses beyond a quantile that its ratio of ES to VaR needs.
     min_hits: int = Field(20, ge=1)
 
+
+_INPUTS = (*INPUTS, *MORE_INPUTS)
 
 SEARCH_SPACE: Mapping[str, Range] = {
     "trees": Integer(15, 150, log=True),
@@ -89,8 +93,8 @@ SEARCH_SPACE: Mapping[str, Range] = {
 
 
 class QuantileModel(TailModel):
-    """See the module. ``boosters`` are in the order of (horizon, side, level), and ``ratios``, k, has that
-    shape.
+    """See the module. ``boosters`` are in the order of (horizon, level); ``ratios``, k, has the shape
+    (horizon, side, level).
     """
 
     name: ClassVar[str] = "quantile"
@@ -110,11 +114,11 @@ class QuantileModel(TailModel):
 
     @classmethod
     def feature_names(cls) -> tuple[str, ...] | None:
-        return needed_features()
+        return needed_features(_INPUTS)
 
     def fit(self, dataset: Dataset) -> Self:
         s, features = self.settings, dataset.features
-        inputs = input_names(features.names)
+        inputs = input_names(features.names, _INPUTS)
         levels = with_breaker(dataset.levels)
         rows = features.matrix(inputs)
         complete = np.isfinite(rows).all(axis=1).reshape(len(features.times), -1)
@@ -124,12 +128,14 @@ class QuantileModel(TailModel):
             z = standardised_returns(dataset, horizon)
             known = np.isfinite(z) & complete
             refuse_unfit(np.where(known, z, np.nan), horizon, s.min_rows)
-            bars, label = bars_of(horizon, features), z[known]
-            fits = [self._parameters(sign, p, bars, len(label)) for sign in SIGNS for p in levels]
-            found = boost_in_blocks(s, fits, rows[known.ravel()], label, np.nonzero(known)[0], bars)
+            bars, losses = bars_of(horizon, features), z[known][:, np.newaxis] * SIGNS
+            seen = both_sides(rows[known.ravel()], inputs).reshape(-1, len(inputs) + 1)
+            time = np.repeat(np.nonzero(known)[0], len(SIDES))
+            fits = [self._parameters(p, bars, len(seen)) for p in levels]
+            found = boost_in_blocks(s, fits, seen, losses.ravel(), time, bars)
             boosters.extend(booster for booster, _ in found)
-            scores = np.stack([score for _, score in found], axis=-1).reshape(-1, len(SIDES), len(levels))
-            ratios[h] = self._ratios(label, self._in_order(scores), horizon)
+            scores = np.stack([score for _, score in found], axis=-1).reshape(*losses.shape, len(levels))
+            ratios[h] = self._ratios(losses, self._in_order(scores), horizon)
         self.inputs, self.horizons, self.levels = inputs, dataset.horizons, levels
         self.boosters, self.ratios = tuple(boosters), ratios
         return self
@@ -137,15 +143,18 @@ class QuantileModel(TailModel):
     def predict(self, features: FeatureFrame) -> TailForecast:
         sigma, (known, given) = features[SCALE_FEATURE], complete_rows(features, self.inputs)
         rows, time, symbol = forecast_rows(features, known)
-        scores = np.stack([raw_score(booster, given) for booster in self.boosters], axis=-1)
-        var = self._in_order(scores.reshape(len(rows), *self.ratios.shape))
+        seen = both_sides(given, self.inputs).reshape(-1, len(self.inputs) + 1)
+        scores = np.stack([raw_score(booster, seen) for booster in self.boosters], axis=-1)
+        horizons, _, levels = self.ratios.shape
+        scores = scores.reshape(len(rows), len(SIDES), horizons, levels).swapaxes(1, 2)
+        var = self._in_order(scores)
         es = np.maximum.accumulate(self.ratios * var, axis=-1)
         steps = np.sqrt([bars_of(h, features) for h in self.horizons])
         scale = sigma[time, symbol, np.newaxis] * steps
         return scaled_forecast(rows, self.horizons, self.levels, scale, var, es)
 
     def gain(self) -> Mapping[str, float]:
-        return gain_shares(self.inputs, self.boosters)
+        return gain_shares((*self.inputs, "side"), self.boosters)
 
     def save(self, folder: Path) -> None:
         write_trees([folder / file for file in _tree_files(self.horizons, self.levels)], self.boosters)
@@ -165,25 +174,22 @@ class QuantileModel(TailModel):
         model.boosters = read_trees([folder / file for file in _tree_files(horizons, levels)])
         return model
 
-    def _parameters(self, sign: float, level: float, bars: int, rows: int) -> dict[str, Any]:
-        objective = {"objective": "quantile", "alpha": level if sign > 0 else 1 - level}
+    def _parameters(self, level: float, bars: int, rows: int) -> dict[str, Any]:
+        objective = {"objective": "quantile", "alpha": level}
         leaf_rows = self.settings.leaf_tail_rows * np.sqrt(bars) / (1 - level)
         return parameters(self.settings, objective, round(min(leaf_rows, rows / 8)))
 
     def _in_order(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Quantiles of z, (..., side, level), as VaR of each side: above the floor, and rising with the
-        level."""
-        losses = scores * SIGNS[:, np.newaxis]
-        return np.maximum.accumulate(np.maximum(losses, self.settings.quantile_floor), axis=-1)
+        """Quantiles, (..., level), as VaR: above the floor, and rising with the level."""
+        return np.maximum.accumulate(np.maximum(scores, self.settings.quantile_floor), axis=-1)
 
     def _ratios(
-        self, z: NDArray[np.float64], var: NDArray[np.float64], horizon: pd.Timedelta
+        self, losses: NDArray[np.float64], var: NDArray[np.float64], horizon: pd.Timedelta
     ) -> NDArray[np.float64]:
-        """k, (side, level), from z (row,) and the quantiles out of sample (row, side, level).
+        """k, (side, level), from losses (row, side) and the quantiles out of sample (row, side, level).
 
         Raises ``ValueError`` where too few losses lie beyond even the lowest level.
         """
-        losses = z[:, np.newaxis] * SIGNS
         ratios = np.empty(var.shape[1:])
         for side, level in np.ndindex(ratios.shape):
             beyond = losses[:, side] > var[:, side, level]
@@ -202,4 +208,4 @@ class QuantileModel(TailModel):
 
 def _tree_files(horizons: tuple[pd.Timedelta, ...], levels: tuple[float, ...]) -> list[str]:
     """File names in the order of the boosters."""
-    return [f"trees-{format_duration(h)}-{side}-{p}.txt" for h in horizons for side in SIDES for p in levels]
+    return [f"trees-{format_duration(h)}-{p}.txt" for h in horizons for p in levels]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from features.pipeline import FeatureFrame
-from models.forecast._ensemble_network import Trainer, first_weights, seen_inputs
+from models.forecast._ensemble_network import Trainer, first_weights, tails
 from models.forecast._inputs import INPUTS as CORE
 from models.forecast._inputs import mirrored
 from models.forecast.base import Dataset
@@ -126,14 +126,24 @@ def test_half_precision_learns_about_the_same() -> None:
     assert not np.array_equal(forecasts[0].var, forecasts[1].var)
 
 
-def test_each_member_sees_the_core_and_its_own_part_of_the_rest() -> None:
-    model = NetworkModel(Settings(steps=2, batch_rows=64, members=6, device="cpu")).fit(clockwork(3000, 12))
-    blind = (model.weights["weight_0"] == 0).all(dim=2)
-    assert not blind[:, : len(CORE)].any()
-    assert 0.2 < blind[:, len(CORE) :].float().mean() < 0.6
-    assert len({tuple(row.tolist()) for row in blind}) == 6
+def test_members_with_the_mirror_see_the_core_and_their_own_part_of_the_rest() -> None:
+    settings = Settings(steps=2, batch_rows=64, members=8, device="cpu")
+    model = NetworkModel(settings).fit(clockwork(3000, 12))
+    seen, mirror = model.weights["seen"][..., 0].bool(), model.weights["mirrored"].ravel().bool()
+    assert mirror.tolist() == [False, True] * 4
+    assert seen[~mirror].all()
+    assert seen[:, : len(CORE)].all()
+    assert 0.4 < seen[mirror][:, len(CORE) :].float().mean() < 0.8
+    assert len({tuple(row.tolist()) for row in seen[mirror]}) == 4
     order, _ = mirrored(model.inputs)
-    assert torch.equal(blind, blind[:, order])
+    assert torch.equal(seen, seen[:, order])
+    unseen = model.inputs.index(next(n for i, n in enumerate(model.inputs) if not seen[1, i]))
+    weights = {k: w[1:2] for k, w in model.weights.items()}
+    x = torch.zeros((1, 2, len(model.inputs)))
+    x[0, 1, unseen] = 3.0
+    weights["weight_2"] = torch.ones_like(weights["weight_2"])
+    var, _ = tails(weights, x, model._shape())
+    assert torch.equal(var[0, 0], var[0, 1])
 
 
 def test_members_are_trained_apart() -> None:
@@ -144,13 +154,12 @@ def test_members_are_trained_apart() -> None:
     z = torch.as_tensor(data.forward_returns(HOUR) / 0.02, dtype=torch.float32)
     losses = torch.stack([-z, z], dim=1)
     settings = Settings(members=2, dropout=0.0, device="cpu", learning_rate=1e-2)
-    weights = first_weights(settings, x.shape[1], model._shape().outputs, torch.Generator().manual_seed(3))
-    seen = seen_inputs(settings, model._shape(), torch.Generator().manual_seed(4))
+    weights = first_weights(settings, x.shape[1], model._shape(), torch.Generator().manual_seed(3))
     rows = torch.randint(2998, (2, 128))
 
     def learned(members: slice) -> dict[str, torch.Tensor]:
         own = {k: w[members].clone() for k, w in weights.items()}
-        trainer = Trainer(settings, x, losses, model._shape(), model.levels, own, seen[members])
+        trainer = Trainer(settings, x, losses, model._shape(), model.levels, own)
         for _ in range(3):
             trainer.learn(rows[members])
         return trainer.trained()
