@@ -17,7 +17,7 @@ from training.dataset import History, Task
 from training.evaluation import FORECAST_COLUMNS
 from training.importance import permutation_importance
 from training.parallel import IN_THIS_PROCESS, Workers, run_jobs
-from training.splits import Fold, walk_forward
+from training.splits import Fold, walk_forward, warm_up
 
 #: Called with what is done and how many forecasts of a model there will be: ``(model, done, folds)``.
 Progress = Callable[[str, int, int], None]
@@ -34,12 +34,14 @@ class Explained:
 
 @dataclass(frozen=True)
 class FoldJob:
-    """One model, to be fitted for one fold, and whether to ask what it lives on."""
+    """One model, to be fitted for one fold, and whether to ask what it lives on. A ``warm_up`` moves the
+    calibration and nothing else: none of its forecasts is in the table."""
 
     model: type[TailModel]
     fold: Fold
     task: Task
     explained: Explained | None = None
+    warm_up: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,8 +70,9 @@ def backtest(
     Columns ``time, symbol, horizon, side, level, model, var, es``; losses as fractions of log return;
     ``levels`` are the ones kept (a model gives 0.999 besides). Rows without the inputs of a forecast are
     absent. Each fold's model was trained up to the largest horizon before the fold's first row (see
-    ``training.splits``). A model that asks for calibration is calibrated over all folds, from a neutral start
-    in the first. The table is the same to the bit whoever works.
+    ``training.splits``). A model that asks for calibration is calibrated over all folds and, where there is
+    history enough, over a warm-up before them, from a neutral start in the first. The table is the same to
+    the bit whoever works.
     """
     jobs = fold_jobs(history, models, task, start, end)
     return assemble(history, jobs, forecast_folds(history, jobs, progress, workers), levels)
@@ -82,13 +85,15 @@ def fold_jobs(
     start: pd.Timestamp,
     end: pd.Timestamp,
 ) -> list[FoldJob]:
-    """What there is to do: model by model, folds in the order of time."""
-    times = history.market.times
-    return [
-        FoldJob(model, fold, task)
-        for model in models
-        for fold in walk_forward(times, start, end, model.refit_every, task.embargo)
-    ]
+    """What there is to do: model by model, folds in the order of time, the warm-up of a calibration first."""
+    times, jobs = history.market.times, []
+    for model in models:
+        folds = walk_forward(times, start, end, model.refit_every, task.embargo)
+        warm = None if model.calibration is None else warm_up(times, folds[0].test_start, task.embargo)
+        if warm is not None:
+            jobs.append(FoldJob(model, warm, task, warm_up=True))
+        jobs += [FoldJob(model, fold, task) for fold in folds]
+    return jobs
 
 
 def forecast_fold(history: History, job: FoldJob) -> FoldForecast:
@@ -127,12 +132,15 @@ def forecast_folds(
 def assemble(
     history: History, jobs: Sequence[FoldJob], found: Sequence[FoldForecast], levels: Sequence[float]
 ) -> pd.DataFrame:
-    """The forecast table: model by model, calibrated from its first fold to its last, these levels."""
+    """The forecast table: model by model, calibrated from its first fold to its last, the rows of a warm-up
+    left out, these levels."""
     tables = []
     for model in dict.fromkeys(job.model for job in jobs):
-        folds = [fold.forecast for job, fold in zip(jobs, found, strict=True) if job.model is model]
-        forecast, _ = history.calibrated(TailForecast.joined(folds), model.calibration)
-        tables.append(keep_levels(forecast.to_table(model.name), levels))
+        own = [(job, fold.forecast) for job, fold in zip(jobs, found, strict=True) if job.model is model]
+        joined = TailForecast.joined([forecast for _, forecast in own])
+        table = history.calibrated(joined, model.calibration)[0].to_table(model.name)
+        start = min(job.fold.test_start for job, _ in own if not job.warm_up)
+        tables.append(keep_levels(table[table["time"] >= start], levels))
     return pd.concat(tables, ignore_index=True)
 
 

@@ -245,7 +245,7 @@ def _with_first_explained(jobs: list[FoldJob], plan: Plan) -> list[FoldJob]:
     if not plan.explained_times:
         return jobs
     explained = Explained(plan.explained_times, plan.end)
-    first = {job.model: position for position, job in reversed(list(enumerate(jobs)))}
+    first = {job.model: position for position, job in reversed(list(enumerate(jobs))) if not job.warm_up}
     return [
         replace(job, explained=explained) if first[job.model] == position else job
         for position, job in enumerate(jobs)
@@ -253,12 +253,14 @@ def _with_first_explained(jobs: list[FoldJob], plan: Plan) -> list[FoldJob]:
 
 
 def _costs(jobs: list[FoldJob], found: list[FoldForecast]) -> pd.DataFrame:
-    """A row per model: ``model, folds, fit_s, fit_s_per_fold, predict_s``, features included."""
+    """A row per model: ``model, folds, fit_s, fit_s_per_fold, predict_s``, features included; of the folds of
+    the span, so that models compare whether they warm up or not."""
+    tested = [(job, fold) for job, fold in zip(jobs, found, strict=True) if not job.warm_up]
     seconds = pd.DataFrame(
         {
-            "model": [job.model.name for job in jobs],
-            "fit_s": [fold.fit_s for fold in found],
-            "predict_s": [fold.predict_s for fold in found],
+            "model": [job.model.name for job, _ in tested],
+            "fit_s": [fold.fit_s for _, fold in tested],
+            "predict_s": [fold.predict_s for _, fold in tested],
         }
     )
     costs = seconds.groupby("model", sort=False).agg(

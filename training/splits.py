@@ -3,6 +3,10 @@
 A model may see bars that closed by ``train_end``. Its ``Dataset`` ends there, so a label that reaches further
 is unknown to it (purged). The embargo between ``train_end`` and the first test row is the largest horizon:
 with it, no bar of a training label lies within a horizon of a test row's features.
+
+An artifact serves with a calibration that has seen the days held out by its training. So that a backtest
+judges the same, a calibrated model has one fold more, the warm-up, which moves its calibration and is not
+tested.
 """
 
 from __future__ import annotations
@@ -10,6 +14,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pandas as pd
+
+#: How long a calibration runs before the first test row: what training holds out, as shipped.
+WARM_UP = pd.Timedelta(days=60)
+#: With less history than this before it there is no warm-up: a model that knows nothing would mislead it.
+WARM_UP_TRAINS_ON = pd.Timedelta(days=90)
 
 
 @dataclass(frozen=True)
@@ -54,6 +63,15 @@ def walk_forward(
             f"nothing lies before {folds[0].train_end} to train on; the bars begin at {times[0]}: start later"
         )
     return tuple(folds)
+
+
+def warm_up(times: pd.DatetimeIndex, start: pd.Timestamp, embargo: pd.Timedelta) -> Fold | None:
+    """The fold of the ``WARM_UP`` before ``start``, trained up to ``embargo`` before its first decision time;
+    None where less than ``WARM_UP_TRAINS_ON`` of history lies before that."""
+    before = times[(times >= start - WARM_UP) & (times < start)]
+    if before.empty or before[0] - embargo - times[0] < WARM_UP_TRAINS_ON:
+        return None
+    return Fold(before[0] - embargo, before[0], before[-1])
 
 
 def equal_blocks(

@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 
 from features.bars import Market
+from features.sources.simulated import simulate
 from models.forecast.base import TailModel
 from models.forecast.ewma import EwmaModel
-from training.backtest import backtest, write_table
+from training.backtest import backtest, fold_jobs, write_table
 from training.dataset import History, ModelLookup, Task
 from training.evaluation import summary, with_losses
 
@@ -73,7 +74,7 @@ def test_a_model_that_asks_for_it_is_calibrated_over_all_folds(
         ("1h", "long", 0.975), level=("horizon", "side", "level")
     )
     by_time = factor.groupby("time").first()
-    assert by_time.iloc[0] == 1, "it starts neutral"
+    assert by_time.iloc[0] == 1, "with as little history it starts neutral"
     assert by_time.iloc[-1] > 1.05, "0.7 of what is needed is noticed"
     refits = [start + i * asked.refit_every for i in range(1, 3)]
     assert all(t in by_time.index and by_time[t] > 1 for t in refits), "and not forgotten at a refit"
@@ -81,6 +82,55 @@ def test_a_model_that_asks_for_it_is_calibrated_over_all_folds(
     cut = market.times[2300]
     until = backtest(History(market.until(cut), (asked,)), [asked], task, start, cut, task.levels)
     pd.testing.assert_frame_equal(whole[whole["time"] <= cut].reset_index(drop=True), until)
+
+
+@pytest.fixture(scope="module")
+def long_market() -> Market:
+    """180 days, which are enough for a warm-up, of bars of four hours."""
+    return simulate(symbols=2, days=180, interval=4 * HOUR, seed=5)
+
+
+SLOW = Task((4 * HOUR, 8 * HOUR), (0.975, 0.99, 0.999))
+
+
+def test_a_calibration_has_run_for_sixty_days_before_the_first_decision_time(
+    long_market: Market, scaled_lookup: ModelLookup
+) -> None:
+    """As if the table had begun at the warm-up, with one fold as long, and were cut."""
+    times, bars_a_day = long_market.times, 6
+    asked = type("Slow", (scaled_lookup("calibrated"),), {"refit_every": 60 * DAY})
+    history = History(long_market, (asked,))
+    start, end = times[160 * bars_a_day], times[170 * bars_a_day]
+    found = backtest(history, [asked], SLOW, start, end, SLOW.levels)
+    assert found["time"].min() == start
+    earlier = backtest(history, [asked], SLOW, start - 60 * DAY, end, SLOW.levels)
+    assert earlier["time"].min() == start - 60 * DAY
+    cut = earlier[earlier["time"] >= start].reset_index(drop=True)
+    pd.testing.assert_frame_equal(found, cut, check_exact=True)
+    plain = type("Plain", (asked,), {"name": "plain", "calibration": None})
+    raw = backtest(History(long_market, (plain,)), [plain], SLOW, start, end, SLOW.levels)
+    factor = (found.set_index(KEYS)["var"] / raw.set_index(KEYS)["var"]).loc[start]
+    assert (factor.xs("4h", level="horizon").xs(0.975, level="level") > 1.02).all()
+    # What comes to light later is not known earlier.
+    until = times[165 * bars_a_day]
+    short = backtest(History(long_market.until(until), (asked,)), [asked], SLOW, start, until, SLOW.levels)
+    pd.testing.assert_frame_equal(found[found["time"] <= until].reset_index(drop=True), short)
+
+
+def test_only_a_calibrated_model_with_enough_history_warms_up(
+    long_market: Market, scaled_lookup: ModelLookup
+) -> None:
+    asked, plain = scaled_lookup("calibrated"), scaled_lookup("same")
+    history, times = History(long_market, (asked, plain)), long_market.times
+    start = times[0] + 150 * DAY + 8 * HOUR  # 60 days, the embargo, and 90 to train on
+    warm, *rest = fold_jobs(history, [asked, plain], SLOW, start, start + 10 * DAY)
+    assert (warm.model, warm.warm_up) == (asked, True)
+    fold = warm.fold
+    assert (fold.train_end, fold.test_start) == (times[0] + 90 * DAY, start - 60 * DAY)
+    assert fold.test_end == start - 4 * HOUR
+    assert [(job.model, job.warm_up) for job in rest] == [(asked, False)] * 2 + [(plain, False)] * 2
+    before = fold_jobs(history, [asked], SLOW, start - 4 * HOUR, start)
+    assert [job.warm_up for job in before] == [False]
 
 
 def test_shuffled_returns_give_no_skill(history: History, task: Task) -> None:

@@ -10,8 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from features.sources.simulated import simulate
 from models.confidence_set import confidence_set
 from models.expected_shortfall import acerbi_szekely_z2
+from models.forecast.calibration import CalibrationSettings
 from models.forecast.ewma import EwmaModel
 from models.forecast.har import HarModel
 from models.registry import open_client
@@ -78,6 +80,30 @@ def test_the_table_has_a_row_per_horizon_level_and_model(benchmark: Benchmark, h
     assert set(rejected.loc["1h", 0.975]) <= {0, 0.25, 0.5, 0.75, 1}
     assert rejected.loc["1h", 0.99].isna().all()
     assert rejected.loc["4h"].isna().all()
+
+
+def test_a_warm_up_is_neither_counted_nor_explained() -> None:
+    class Calibrated(EwmaModel):
+        name = "calibrated"
+        calibration = CalibrationSettings(var_step=0.1)
+
+    market = simulate(symbols=2, days=170, interval=4 * HOUR, seed=5)
+    start, end = market.times[[960, 1010]]
+    slow = Task((4 * HOUR, 8 * HOUR), (0.975, 0.999))
+    warmed = run_benchmark(
+        History(market, (Calibrated, EwmaModel)),
+        Plan((EwmaModel, Calibrated), slow, (0.975,), start, end, explained_times=10),
+    )
+    costs = warmed.costs.set_index("model")
+    assert costs["folds"].to_dict() == {"ewma": 2, "calibrated": 2}
+    assert warmed.forecasts["time"].min() == warmed.scored["time"].min() == start
+    first = warmed.forecasts[warmed.forecasts["time"] == start]
+    served = [first.loc[first["model"] == name, "var"].to_numpy() for name in ("ewma", "calibrated")]
+    assert (served[0] != served[1]).all(), "it has warmed up"
+    # Uncalibrated the two are one, and so is what they live on: of each the first in the span is asked.
+    lives_on = [warmed.importance[warmed.importance["model"] == name] for name in ("ewma", "calibrated")]
+    assert len(lives_on[0]) > 0
+    assert lives_on[0]["importance"].tolist() == lives_on[1]["importance"].tolist()
 
 
 def test_costs_are_those_of_all_folds(benchmark: Benchmark) -> None:

@@ -12,8 +12,9 @@ import pytest
 
 from features.sources.parquet import write_folder
 from features.sources.simulated import simulate
+from models.forecast.calibration import CalibrationSettings
 from models.forecast.ewma import EwmaModel
-from training.backtest import FoldJob, backtest, forecast_fold
+from training.backtest import FoldJob, backtest, fold_jobs, forecast_fold
 from training.dataset import History, Task, TrainingRefusedError, read_history
 from training.parallel import Workers, run_jobs
 from training.splits import Fold
@@ -66,6 +67,25 @@ def test_two_processes_give_the_table_of_one_to_the_bit(shared: History, task: T
     early = FoldJob(EwmaModel, Fold(times[0] - DAY, times[0], times[5]), task)
     with pytest.raises(TrainingRefusedError, match="no bar closed by"):
         list(run_jobs(forecast_fold, shared, [early, early], Workers(2)))
+
+
+def test_two_processes_warm_a_calibration_up_as_one_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Workers only fit and forecast; whoever asked them calibrates.
+    monkeypatch.setattr(EwmaModel, "calibration", CalibrationSettings(var_step=0.1, es_step=0.1))
+    write_folder(simulate(symbols=2, days=170, interval=4 * HOUR, seed=3), tmp_path)
+    slow = Task((4 * HOUR, 8 * HOUR), (0.99, 0.999))
+    history = read_history(tmp_path, None, None, ("ewma",), slow)
+    start, end = history.market.times[[960, 1010]]
+    jobs = fold_jobs(history, history.models, slow, start, end)
+    assert [job.warm_up for job in jobs] == [True, False, False]
+    one, two = (
+        backtest(history, history.models, slow, start, end, (0.99,), workers=Workers(processes))
+        for processes in (1, 2)
+    )
+    pd.testing.assert_frame_equal(one, two, check_exact=True)
+    assert one["time"].min() == start
 
 
 def test_a_cluster_gives_the_same_table(shared: History, task: Task, cluster: str) -> None:

@@ -108,5 +108,6 @@ def test_the_held_out_days_calibrate_what_is_judged_and_stored(
     factor = by_time[0] / by_time[1]
     assert factor.iloc[0] == 1
     assert factor.index[-1] == times[-2]
-    assert abs(np.log(factor.iloc[-1]) - state.theta[0, 0, 0, 0]) < 0.1
-    assert state.theta[0, 0, 0, 0] > 0.05
+    first = state.contracts.index(history.market.symbols[0])
+    assert abs(np.log(factor.iloc[-1]) - state.theta_v[first, 0, 0, 0]) < 0.1
+    assert (state.theta_v[:, 0, 0, 0] > 0.05).all()
