@@ -47,6 +47,8 @@ class Settings(BaseModel):
     #: a day's forecasts are confident and wrong.
     dropout: float = Field(0.2, ge=0, lt=1)
     steps: int = Field(800, ge=1)
+    #: Fewer steps where each member would see each row more often than this.
+    most_passes: float = Field(5.0, gt=0)
     #: Rows a member and step, each seen from both sides.
     batch_rows: int = Field(1024, ge=1)
     learning_rate: float = Field(2e-3, gt=0)
@@ -195,7 +197,9 @@ class Trainer:
         self._optimizer = torch.optim.AdamW(
             self._learned, lr=rate, weight_decay=settings.weight_decay, fused=True
         )
-        self._schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self._optimizer, settings.steps)
+        self._schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
+            self._optimizer, steps_of(settings, len(x))
+        )
         compiled = settings.compiled == "yes" or (settings.compiled == "auto" and on_gpu)
         self._score = (
             torch.compile(self._total_score, mode="reduce-overhead") if compiled else self._total_score
@@ -233,7 +237,7 @@ class Trainer:
 
 
 def train(settings: Settings, x: Any, losses: Any, shape: Shape, levels: tuple[float, ...]) -> dict[str, Any]:
-    """Weights of all members after ``settings.steps``; see ``Trainer`` for the arguments.
+    """Weights of all members after ``steps_of``; see ``Trainer`` for the arguments.
 
     A seed gives the same weights on the same device and number of processes.
     """
@@ -247,9 +251,14 @@ def train(settings: Settings, x: Any, losses: Any, shape: Shape, levels: tuple[f
         )
     with _seeded(settings.seed + rank, device_of(settings)):
         trainer = Trainer(settings, x, losses, shape, levels, own)
-        for _ in range(settings.steps):
+        for _ in range(steps_of(settings, len(x))):
             trainer.step()
     return _gathered(trainer.trained(), weights, rank, processes)
+
+
+def steps_of(settings: Settings, rows: int) -> int:
+    """How many steps to train on so many rows."""
+    return max(1, min(settings.steps, int(settings.most_passes * rows / settings.batch_rows)))
 
 
 def device_of(settings: Settings) -> Any:

@@ -52,6 +52,7 @@ from models.forecast._residuals import (
     with_breaker,
 )
 from models.forecast.base import Dataset, TailForecast, TailModel
+from models.forecast.calibration import CalibrationSettings
 from models.margin.fhs import tail_quantiles
 from models.search_space import Integer, Range, Real
 
@@ -77,6 +78,7 @@ class NetworkModel(TailModel):
     name: ClassVar[str] = "network"
     refit_every: ClassVar[pd.Timedelta] = pd.Timedelta(days=90)
     settings_class: ClassVar[type[BaseModel] | None] = Settings
+    calibration: ClassVar[CalibrationSettings | None] = CalibrationSettings()
 
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or Settings()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -22,11 +23,14 @@ MakeDataset = Callable[..., Dataset]
 NewModel = Callable[[str], TailModel]
 
 #: Smaller than the defaults, so that every check of every model stays quick.
-QUICK = {
+QUICK: dict[str, dict[str, Any]] = {
     "gbm": {"trees": 30, "min_leaf_rows": 100, "fit_threads": 1},
     "quantile": {"trees": 15, "learning_rate": 0.2, "leaf_tail_rows": 10, "fit_threads": 1},
     "network": {"steps": 60, "members": 2, "batch_rows": 512, "device": "cpu"},
 }
+
+
+QUICK["ensemble"] = {"network": QUICK["network"], "quantile": QUICK["quantile"]}
 
 
 @pytest.fixture(scope="session")

@@ -42,7 +42,9 @@ def test_untrained_it_is_the_pooled_filtered_historical_simulation() -> None:
 
 
 def test_it_learns_what_moves_the_tail() -> None:
-    settings = Settings(steps=150, members=2, batch_rows=512, hidden=16, learning_rate=1e-2, device="cpu")
+    settings = Settings(
+        steps=150, most_passes=20, members=2, batch_rows=512, hidden=16, learning_rate=1e-2, device="cpu"
+    )
     model = NetworkModel(settings).fit(clockwork(4000, 2))
     tested = clockwork(500, 3)
     var = model.predict(tested.features).var[:, 0, :, 1]
@@ -117,7 +119,7 @@ def test_a_seed_says_everything_and_disturbs_nothing() -> None:
 def test_half_precision_learns_about_the_same() -> None:
     data = clockwork(3000, 10)
     forecasts = [
-        NetworkModel(Settings(steps=60, batch_rows=256, device="cpu", precision=p))
+        NetworkModel(Settings(steps=20, members=2, batch_rows=64, device="cpu", precision=p))
         .fit(data)
         .predict(data.features)
         for p in ("float32", "bfloat16")
