@@ -98,7 +98,7 @@ class QuantileModel(TailModel):
     """
 
     name: ClassVar[str] = "quantile"
-    refit_every: ClassVar[pd.Timedelta] = pd.Timedelta(days=45)
+    refit_every: ClassVar[pd.Timedelta] = pd.Timedelta(days=90)
     calibration: ClassVar[CalibrationSettings | None] = CalibrationSettings()
     settings_class: ClassVar[type[BaseModel] | None] = Settings
 
