@@ -76,7 +76,8 @@ class EnsembleModel(TailModel):
         log_var, log_es, total = np.zeros(shape), np.zeros(shape), np.zeros((len(rows), 1, 1, 1))
         weights = (self.settings.network_weight, self.settings.quantile_weight)
         for weight, forecast in zip(weights, forecasts, strict=True):
-            at = rows.get_indexer(forecast.rows)
+            everywhere = len(forecast.rows) == len(rows)
+            at = slice(None) if everywhere else rows.get_indexer(forecast.rows)
             log_var[at] += weight * np.log(forecast.var)
             log_es[at] += weight * np.log(forecast.es)
             total[at] += weight

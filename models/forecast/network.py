@@ -27,6 +27,7 @@ for dropout; Ho (1998) for random subspaces.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -38,7 +39,7 @@ from pydantic import BaseModel
 from safetensors.torch import load_file, save
 
 from features.pipeline import FeatureFrame
-from models.forecast._ensemble_network import Settings, Shape, tails, train
+from models.forecast._ensemble_network import Settings, Shape, one_thread, tails, train
 from models.forecast._files import read_content, write_bytes, write_content
 from models.forecast._inputs import INPUTS, MORE_INPUTS, input_names, mirrored, needed_features
 from models.forecast._residuals import (
@@ -57,6 +58,8 @@ from models.margin.fhs import tail_quantiles
 from models.search_space import Integer, Range, Real
 
 _WEIGHTS_FILE = "weights.safetensors"
+#: So few rows are not worth a second thread.
+_FEW_ROWS = 4096
 _INPUTS = (*INPUTS, *MORE_INPUTS)
 
 SEARCH_SPACE: Mapping[str, Range] = {
@@ -129,7 +132,7 @@ class NetworkModel(TailModel):
         known = np.isfinite(sigma) & (sigma > 0)
         rows, time, symbol = forecast_rows(features, known)
         x = self._standardised(features.matrix(self.inputs)[known.ravel()])
-        with torch.inference_mode():
+        with torch.inference_mode(), one_thread() if len(rows) < _FEW_ROWS else nullcontext():
             found = tails(self.weights, x.unsqueeze(0), self._shape())
             var, es = (t.mean(dim=0).double().transpose(1, 2).numpy() for t in found)
         # The mean of float32 members may leave the order by a rounding.
