@@ -8,6 +8,8 @@ left out: one that the training window never saw cannot be learned from.
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -65,6 +67,7 @@ _SIGNED = ("return_", "drawdown_", "rally_")
 _PAIRS = (("downside_", "upside_"), ("drawdown_", "rally_"), ("above_low_", "below_high_"))
 
 
+@cache
 def mirrored(inputs: tuple[str, ...]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """How to mirror a row of inputs, x[order] * sign: as it were had every price moved the other way (in
     logarithms). Twice is once not at all. Raises ``ValueError`` where one of a pair is not an input."""
