@@ -68,6 +68,16 @@ def test_train_promote_and_roll_back(bars_folder: Path, mlflow_store: str, capsy
     assert registry.history()[-1].reason == "drill"
 
 
+def test_under_torchrun_one_process_publishes(
+    bars_folder: Path, mlflow_store: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    train = ["train", "--bars", str(bars_folder), "--model", "ewma", "--horizons", "1h", "--levels", "0.99"]
+    assert main([*train, "--train-end", "2024-03-20"]) == 0
+    assert "challenger (run" not in capsys.readouterr().out
+    assert Registry(mlflow_store).challenger() is None
+
+
 def test_nightly_says_what_it_did(
     bars_folder: Path, mlflow_store: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -53,6 +54,8 @@ def train_command(
     typer.echo(describe_market(history.market))
     with progress_bars() as progress:
         trained = train(history, settings, end, progress)
+    if int(os.environ.get("RANK", "0")) > 0:
+        return  # under torchrun every process ends with the same model; the first one publishes it
     version = publish_trained(Registry(), settings.experiment, trained)
     show_summary(trained.table, f"{settings.model} on the days it has not seen")
     fitted = trained.fitted

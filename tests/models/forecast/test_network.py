@@ -1,9 +1,15 @@
 """``network``: where it starts from, what it learns, and inputs that are missing."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from features.pipeline import FeatureFrame
 from models.forecast._ensemble_network import Trainer, first_weights, tails
@@ -169,6 +175,39 @@ def test_members_are_trained_apart() -> None:
     together, alone = learned(slice(0, 2)), learned(slice(1, 2))
     for key, value in alone.items():
         torch.testing.assert_close(together[key][1:], value, rtol=1e-3, atol=1e-4)
+
+
+APART = """
+import numpy as np
+import sys
+import torch
+from safetensors.torch import save_file
+from models.forecast._ensemble_network import Settings, Shape, share, train
+torch.manual_seed(0)
+x, losses = torch.randn(3000, 5), torch.randn(3000, 2, 1)
+start = np.array([[[1.96, 2.33, 3.1]], [[2.3, 2.7, 3.4]]])
+shape = Shape.of(start, np.arange(5), np.ones(5), core=3)
+settings = Settings(members=3, batch_rows=64, steps=5, device="cpu")
+weights = train(settings, x, losses, shape, (0.975, 0.99, 0.999))
+save_file(weights, f"{sys.argv[1]}/{share()[0]}.safetensors")
+"""
+
+
+def test_processes_share_the_members_and_end_with_all_of_them(tmp_path: Path) -> None:
+    (tmp_path / "apart.py").write_text(APART)
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    subprocess.run(
+        [sys.executable, *launcher, str(tmp_path / "apart.py"), str(tmp_path)],
+        cwd=Path(__file__).parents[3],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[3])},
+        check=True,
+        capture_output=True,
+        timeout=300,
+    )
+    first, second = (load_file(tmp_path / f"{rank}.safetensors") for rank in (0, 1))
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    # The last layer began at zero: every member was trained by one of them.
+    assert (first["weight_2"].abs().sum(dim=(1, 2)) > 0).all()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here: nothing to train on it")
