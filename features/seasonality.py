@@ -2,7 +2,8 @@
 market.
 
 The learned hour profile (``calendar``) is one for all of the training window and does not know when clocks
-change in New York. These look at the hours that begin now as they were on the 2 to 20 days, or 4 weeks, before.
+change in New York. These look at the hours that begin now as they were on the 2 to 20 days, or 4 weeks,
+before.
 
 With v the realized variance of the w hours that began a whole number of days before t, a bar's at least, and
 the mean over those days for which half of the bars are known: ln(sqrt(mean v) / sigma), without unit, held

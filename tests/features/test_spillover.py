@@ -65,3 +65,14 @@ def test_volatility_of_the_market_is_the_mean_of_logs(market_of_closes: MakeMark
     np.testing.assert_allclose(values["market_volatility"][-1], np.full(2, raised / 2), rtol=1e-4)
     np.testing.assert_allclose(values["leader_volatility"][-1], np.zeros(2), atol=1e-6)
     np.testing.assert_allclose(values["relative_volatility"][-1], [-raised / 2, raised / 2], rtol=1e-4)
+
+
+def test_the_shapes_of_the_market_and_its_leader(market: Market) -> None:
+    names = ["har_1d", "downside_1d", "drawdown_1w", "parkinson_4h"]
+    wanted = [*names, *(f"{part}_{n}" for n in names for part in ("market", "leader"))]
+    frame = Pipeline.fit(market, wanted).batch(market)
+    for name in names:
+        own, mean, leader = frame[name], frame[f"market_{name}"], frame[f"leader_{name}"]
+        whole = np.isfinite(own).all(axis=1)
+        np.testing.assert_allclose(mean[whole, 0], own[whole].mean(axis=1), rtol=1e-12)
+        np.testing.assert_array_equal(leader[whole, 2], own[whole, 0])

@@ -139,3 +139,29 @@ def test_a_missing_bar_weighs_nothing(market_of_closes: MakeMarket) -> None:
     ewma = values(holed, "ewma_volatility")
     assert np.isnan(ewma[60, 0])
     np.testing.assert_allclose(np.delete(ewma[24:, 0], 36), 0.01, rtol=1e-9)
+
+
+def test_shadows_are_the_way_to_the_extremes(market_of_closes: MakeMarket) -> None:
+    """A bar's range is its own move here, so the extremes of four bars are closes: after +1 % in each of many
+    bars the low of four bars is four moves below, and the high is the close."""
+    rising = market_of_closes({"A": [100 * float(np.exp(0.01 * i)) for i in range(300)]})
+    assert values(rising, "above_low_4h")[-1, 0] == pytest.approx(4 / np.sqrt(4), rel=1e-6)
+    assert values(rising, "below_high_4h")[-1, 0] == pytest.approx(0.0, abs=1e-9)
+    turned = market_of_closes({"A": alternating(300, 0.01)})
+    # The last bar rose from the lower of two prices to the higher one.
+    assert values(turned, "above_low_1h")[-1, 0] == pytest.approx(1.0, rel=1e-6)
+    assert values(turned, "below_high_1d")[-1, 0] == pytest.approx(0.0, abs=1e-9)
+
+
+def test_single_moves_by_the_scale_of_their_own_bar(market_of_closes: MakeMarket) -> None:
+    closes = alternating(300, 0.01)
+    market = market_of_closes({"A": [*closes, closes[-1] * 1.05, *([closes[-1] * 1.05] * 2)]})
+    scale, r = sigma(market)[:, 0], np.abs(log_returns(market)[:, 0])
+    for lag, name in ((1, "move_lag_1"), (2, "move_lag_2"), (3, "move_lag_3")):
+        expected = np.log(r[-1 - lag] / scale[-1 - lag] + 0.05)
+        assert values(market, name)[-1, 0] == pytest.approx(expected, rel=1e-12)
+    assert values(market, "move_lag_1")[-1, 0] == pytest.approx(np.log(0.05))
+    changes = np.diff(np.log(scale))[-24:]
+    assert values(market, "volatility_of_volatility_1d")[-1, 0] == pytest.approx(
+        np.sqrt(np.mean(changes**2)), rel=1e-9
+    )
