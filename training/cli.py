@@ -27,6 +27,7 @@ from training.commands.nightly import nightly_command
 from training.commands.promote import promote_command
 from training.commands.train import train_command
 from training.commands.tune import tune_command
+from training.commands.unseen import unseen_command
 from training.dataset import TrainingRefusedError
 from training.lock import LockedError
 
@@ -34,6 +35,7 @@ app = typer.Typer(help="Make models, and choose among them.", no_args_is_help=Tr
 app.command("train")(train_command)
 app.command("backtest")(backtest_command)
 app.command("benchmark")(benchmark_command)
+app.command("unseen")(unseen_command)
 app.command("tune")(tune_command)
 app.command("promote")(promote_command)
 app.command("nightly")(nightly_command)

@@ -1,4 +1,4 @@
-"""Tables for people: summaries of forecasts, and the checks of a verdict."""
+"""Tables for people: summaries of forecasts, what an unseen symbol costs, and the checks of a verdict."""
 
 from __future__ import annotations
 
@@ -36,6 +36,38 @@ def show_summary(table: pd.DataFrame, title: str) -> None:
     console.print(
         f"FZ0 in percent units, lower is better; difference to {reference}, averaged over symbols and sides "
         f"at each time, HAC t (negative: better). Hit ratio: hits over those promised.",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def show_unseen(table: pd.DataFrame, model: str) -> None:
+    """Print ``training.unseen.unseen_scores``: FZ0 in percent units, lower is better."""
+    shown = Table(title=f"{model} for a symbol that it has seen, and for one that it has not")
+    for column in ("horizon", "level", "symbol"):
+        shown.add_column(column)
+    for column in ("rows", "FZ0 seen", "unseen", "difference", "t", "hit ratio seen", "unseen"):
+        shown.add_column(column, justify="right")
+    for row in table.to_dict("records"):
+        shown.add_row(
+            row["horizon"],
+            f"{100 * row['level']:g} %",
+            row["symbol"],
+            f"{row['rows']:,}",
+            f"{row['fz0_seen']:.4f}",
+            f"{row['fz0_unseen']:.4f}",
+            f"{row['difference']:+.4f}",
+            f"{row['t']:+.2f}",
+            f"{row['hit_ratio_seen']:.2f}",
+            f"{row['hit_ratio_unseen']:.2f}",
+            end_section=bool(row["symbol"] == table["symbol"].iloc[-1]),
+        )
+    console = Console(width=_width())
+    console.print(shown)
+    console.print(
+        "Trained once, before the span; not calibrated. FZ0 in percent units, lower is better; difference: "
+        "unseen less seen, averaged over sides (and symbols) at each time, HAC t (positive: the unseen is "
+        "worse). Hit ratio: hits over those promised.",
         highlight=False,
         soft_wrap=True,
     )
