@@ -97,7 +97,7 @@ def main() -> int:
 
     must(
         "2  Train the model and register it as challenger",
-        *("-m", "training", "train", "--bars", str(bars), "--model", "gbm", "--horizons", "1h,4h,24h"),
+        *("-m", "training", "train", "--bars", str(bars), "--horizons", "1h,4h,24h"),
         *("--levels", "0.975,0.99"),
         environment=environment,
     )
