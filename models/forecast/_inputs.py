@@ -43,6 +43,7 @@ MORE_INPUTS = (
     *("market_downside_1d", "market_upside_1d", "market_drawdown_1w", "market_rally_1w"),
     *("leader_downside_1d", "leader_upside_1d", "leader_drawdown_1w", "leader_rally_1w"),
 )
+WIDE_INPUTS = (*INPUTS, *MORE_INPUTS)
 
 
 def needed_features(inputs: tuple[str, ...] = INPUTS) -> tuple[str, ...]:

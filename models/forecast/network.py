@@ -41,7 +41,7 @@ from safetensors.torch import load_file, save
 from features.pipeline import FeatureFrame
 from models.forecast._ensemble_network import Settings, Shape, one_thread, tails, train
 from models.forecast._files import read_content, write_bytes, write_content
-from models.forecast._inputs import INPUTS, MORE_INPUTS, input_names, mirrored, needed_features
+from models.forecast._inputs import INPUTS, WIDE_INPUTS, input_names, mirrored, needed_features
 from models.forecast._residuals import (
     SCALE_FEATURE,
     SIGNS,
@@ -60,7 +60,6 @@ from models.search_space import Integer, Range, Real
 _WEIGHTS_FILE = "weights.safetensors"
 #: So few rows are not worth a second thread.
 _FEW_ROWS = 4096
-_INPUTS = (*INPUTS, *MORE_INPUTS)
 
 SEARCH_SPACE: Mapping[str, Range] = {
     "hidden": Integer(32, 128, log=True),
@@ -97,11 +96,11 @@ class NetworkModel(TailModel):
 
     @classmethod
     def feature_names(cls) -> tuple[str, ...] | None:
-        return needed_features(_INPUTS)
+        return needed_features(WIDE_INPUTS)
 
     def fit(self, dataset: Dataset) -> Self:
         features = dataset.features
-        self.inputs = input_names(features.names, _INPUTS)
+        self.inputs = input_names(features.names, WIDE_INPUTS)
         self.horizons, self.levels = dataset.horizons, with_breaker(dataset.levels)
         z = np.stack([standardised_returns(dataset, h) for h in self.horizons], axis=-1)
         for h, horizon in enumerate(self.horizons):

@@ -37,7 +37,7 @@ from pydantic import BaseModel, Field
 from features.durations import format_duration
 from features.pipeline import FeatureFrame
 from models.forecast._files import read_content, write_content
-from models.forecast._inputs import INPUTS, MORE_INPUTS, both_sides, input_names, needed_features
+from models.forecast._inputs import WIDE_INPUTS, both_sides, input_names, needed_features
 from models.forecast._residuals import (
     SCALE_FEATURE,
     SIGNS,
@@ -80,8 +80,6 @@ class Settings(TreeSettings):
     min_hits: int = Field(20, ge=1)
 
 
-_INPUTS = (*INPUTS, *MORE_INPUTS)
-
 SEARCH_SPACE: Mapping[str, Range] = {
     "trees": Integer(15, 150, log=True),
     "learning_rate": Real(0.02, 0.3, log=True),
@@ -114,11 +112,11 @@ class QuantileModel(TailModel):
 
     @classmethod
     def feature_names(cls) -> tuple[str, ...] | None:
-        return needed_features(_INPUTS)
+        return needed_features(WIDE_INPUTS)
 
     def fit(self, dataset: Dataset) -> Self:
         s, features = self.settings, dataset.features
-        inputs = input_names(features.names, _INPUTS)
+        inputs = input_names(features.names, WIDE_INPUTS)
         levels = with_breaker(dataset.levels)
         rows = features.matrix(inputs)
         complete = np.isfinite(rows).all(axis=1).reshape(len(features.times), -1)
