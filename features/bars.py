@@ -8,13 +8,15 @@ uses nothing later than ``t``.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from features.columns import EXTRA_COLUMNS, Column
 from features.durations import format_duration
+from features.resample import RESOLUTIONS, beneath, fine_bars, merged
 
 PRICE_COLUMNS = ("open", "high", "low", "close")
 REQUIRED_COLUMNS = ("open_time", *PRICE_COLUMNS, "volume")
@@ -164,6 +166,19 @@ _VALUE_RULES = [
 ]
 
 
+def _out_of_range(column: Column) -> Rule:
+    """Of a column beyond the bar contract, which may be NaN but not infinite."""
+    low = -np.inf if column.low is None else column.low
+    high = np.inf if column.high is None else column.high
+    bounds = f"[{low:g}, {high:g}]"
+    return Rule(
+        (column.name,),
+        lambda b: (b[column.name] < low) | (b[column.name] > high) | np.isinf(b[column.name]),
+        f"{column.name} is not a number in {bounds}",
+        "repair the row from its source, or leave the value out (NaN)",
+    )
+
+
 def check_open_time(bars: pd.DataFrame, where: str) -> None:
     """Raise ``BarError`` unless the table has a column ``open_time`` of times with a time zone."""
     if "open_time" not in bars.columns:
@@ -182,12 +197,13 @@ def check_bars(bars: pd.DataFrame, interval: pd.Timedelta, where: str) -> pd.Dat
     """Return the table in canonical form (column order, UTC nanoseconds, float64), or raise ``BarError``.
 
     Args:
-        bars: rows of one symbol, ``BAR_COLUMNS``; ``OPTIONAL_COLUMNS`` may be absent, other columns are
-        refused.
+        bars: rows of one symbol, ``BAR_COLUMNS``; ``OPTIONAL_COLUMNS`` may be absent, those of
+        ``features.columns`` may be there, other columns are refused.
         interval: the bar length; open times must be whole multiples of it since 1970 UTC.
         where: what to call the table in errors, the file name say.
 
-    A missing bar is a missing row. NaN and infinity are refused, nothing is filled, sorted or dropped.
+    A missing bar is a missing row. NaN and infinity are refused, nothing is filled, sorted or dropped; NaN in
+    a column of ``features.columns`` says that it could not be computed.
     """
     check_open_time(bars, where)
     missing = [c for c in REQUIRED_COLUMNS if c not in bars.columns]
@@ -195,19 +211,24 @@ def check_bars(bars: pd.DataFrame, interval: pd.Timedelta, where: str) -> pd.Dat
         raise BarError(
             where, f"columns {missing} are missing", f"a bar table has at least {list(REQUIRED_COLUMNS)}"
         )
-    unknown = [c for c in bars.columns if c not in BAR_COLUMNS]
+    unknown = [c for c in bars.columns if c not in BAR_COLUMNS and c not in EXTRA_COLUMNS]
     if unknown:
-        raise BarError(where, f"columns {unknown} are unknown", f"a bar table has only {list(BAR_COLUMNS)}")
+        raise BarError(
+            where,
+            f"columns {unknown} are unknown",
+            f"a bar table has only {list(BAR_COLUMNS)} and the columns of features.columns",
+        )
     if bars.empty:
         raise BarError(where, "the table has no rows", "give at least one bar")
-    table = bars[[c for c in BAR_COLUMNS if c in bars.columns]].reset_index(drop=True)
+    table = bars[[c for c in (*BAR_COLUMNS, *EXTRA_COLUMNS) if c in bars.columns]].reset_index(drop=True)
     table["open_time"] = table["open_time"].dt.tz_convert("UTC").dt.as_unit("ns")
     for column in table.columns[1:]:
         try:
             table[column] = table[column].astype("float64")
         except (TypeError, ValueError) as error:
             raise BarError(where, f"column {column} is not numeric", "give plain numbers") from error
-    for rule in [*_time_rules(interval), *_VALUE_RULES]:
+    extras = [_out_of_range(EXTRA_COLUMNS[c]) for c in table.columns if c in EXTRA_COLUMNS]
+    for rule in [*_time_rules(interval), *_VALUE_RULES, *extras]:
         if not set(rule.reads) <= set(table.columns):
             continue
         mask = rule.broken(table).to_numpy()
@@ -232,10 +253,15 @@ class Market:
     The index is the close time (UTC, one row per interval without holes); a bar that is missing is NaN in
     every column. The first symbol is the leader (see ``features.spillover``). All symbols have the same
     columns.
+
+    ``finer`` holds the same history of the same symbols on finer grids, by their intervals: each has exactly
+    ``interval / finer interval`` rows for every row here, the last of which closes with it. Every cut keeps
+    them beneath what is cut.
     """
 
     interval: pd.Timedelta
     columns: Mapping[str, pd.DataFrame]
+    finer: Mapping[pd.Timedelta, Market] = field(default_factory=dict)
 
     @classmethod
     def from_bars(cls, bars: Mapping[str, pd.DataFrame], interval: pd.Timedelta) -> Market:
@@ -249,7 +275,7 @@ class Market:
         first = min(t.index[0] for t in tables.values())
         last = max(t.index[-1] for t in tables.values())
         grid = pd.date_range(first, last, freq=interval, name="time", unit="ns")
-        shared = [c for c in VALUE_COLUMNS if all(c in t.columns for t in tables.values())]
+        shared = [c for c in (*VALUE_COLUMNS, *EXTRA_COLUMNS) if all(c in t for t in tables.values())]
         return cls(
             interval,
             {c: pd.DataFrame({s: t[c].reindex(grid) for s, t in tables.items()}, index=grid) for c in shared},
@@ -276,8 +302,47 @@ class Market:
     def symbols(self) -> tuple[str, ...]:
         return tuple(str(s) for s in self.close.columns)
 
-    def _map(self, cut: Callable[[pd.DataFrame], pd.DataFrame]) -> Market:
-        return Market(self.interval, {c: cut(f) for c, f in self.columns.items()})
+    def _rows(self, first: int, last: int) -> Market:
+        """The rows first <= row < last, and the finer ones beneath them."""
+        columns = {c: f.iloc[first:last] for c, f in self.columns.items()}
+        finer = {
+            interval: fine._rows(first * (k := fine_bars(self.interval, interval)), last * k)
+            for interval, fine in self.finer.items()
+        }
+        return Market(self.interval, columns, finer)
+
+    def with_finer(self, fine: Market) -> Market:
+        """This history with finer bars of it beneath: those given, and coarser ones of ``RESOLUTIONS`` made
+        of them where they fit in. A symbol without finer bars has NaN there, and symbols beyond these are
+        left out.
+
+        Raises ``ValueError`` where the finer interval does not divide this one, or no symbol is in both.
+        """
+        fine_bars(self.interval, fine.interval)
+        if not set(self.symbols) & set(fine.symbols):
+            raise ValueError(
+                f"the finer bars are of {list(fine.symbols)[:5]} and the market of {list(self.symbols)[:5]}; "
+                f"give finer bars of the same symbols"
+            )
+        given = {c: f.reindex(columns=list(self.symbols)) for c, f in fine.columns.items()}
+        columns = beneath(given, fine.interval, self.times, self.interval)
+        finer = {**self.finer, fine.interval: Market(fine.interval, columns)}
+        for between in RESOLUTIONS:
+            if (
+                fine.interval < between < self.interval
+                and between not in self.finer
+                and between % fine.interval == self.interval % between == pd.Timedelta(0)
+            ):
+                finer[between] = Market(between, merged(columns, fine.interval, between))
+        return replace(self, finer=finer)
+
+    def with_columns(self, columns: Mapping[str, pd.DataFrame]) -> Market:
+        """This history with more columns on its grid. Raises ``ValueError`` where one has other times or
+        symbols."""
+        for name, frame in columns.items():
+            if not (frame.index.equals(self.times) and tuple(frame.columns) == self.symbols):
+                raise ValueError(f"column {name} has other times or symbols than the market; align it first")
+        return replace(self, columns={**self.columns, **columns})
 
     def frames(self, values: Mapping[str, NDArray[np.float64]]) -> dict[str, pd.DataFrame]:
         """Arrays (time, symbol) as wide frames; the rows of a missing bar become NaN."""
@@ -299,25 +364,26 @@ class Market:
 
     def until(self, time: pd.Timestamp) -> Market:
         """What was known at ``time``: bars that closed at or before it."""
-        return self._map(lambda f: f.loc[:time])
+        return self._rows(0, int(self.times.searchsorted(time, side="right")))
 
     def since(self, time: pd.Timestamp) -> Market:
         """Bars that closed at or after ``time``."""
-        return self._map(lambda f: f.loc[time:])
+        return self._rows(int(self.times.searchsorted(time, side="left")), len(self.times))
 
     def last(self, bars: int) -> Market:
         """The newest ``bars`` rows of the grid."""
-        return self._map(lambda f: f.iloc[-bars:])
+        return self._rows(max(0, len(self.times) - bars), len(self.times))
 
     def select(self, symbols: Sequence[str]) -> Market:
         """These symbols, in this order (the first becomes the leader)."""
         unknown = [s for s in symbols if s not in self.symbols]
         if unknown:
             raise ValueError(f"symbols {unknown} are not in the market; it has {list(self.symbols)}")
-        return self._map(lambda f: f[list(symbols)])
+        columns = {c: f[list(symbols)] for c, f in self.columns.items()}
+        return Market(self.interval, columns, {i: fine.select(symbols) for i, fine in self.finer.items()})
 
     def reading(self, columns: Sequence[str]) -> Market:
-        """Only these bar columns."""
+        """Only these columns, and nothing finer."""
         return Market(self.interval, {c: self.columns[c] for c in columns})
 
     def log_returns(self) -> pd.DataFrame:

@@ -11,7 +11,8 @@ from features.bars import Market
 
 
 def fingerprint(market: Market) -> str:
-    """Hex SHA-256 over interval, symbols in their order, close times, and every column's name and values.
+    """Hex SHA-256 over interval, symbols in their order, close times, every column's name and values, and the
+    same of each finer grid.
 
     Values enter as little-endian float64 bits, with one NaN for all missing values and no negative zero, so
     equal markets have equal fingerprints whatever platform or file they came from.
@@ -31,4 +32,6 @@ def fingerprint(market: Market) -> str:
         canonical = np.where(np.isnan(values), np.nan, values + 0.0)
         add(name.encode())
         add(np.ascontiguousarray(canonical, dtype="<f8").tobytes())
+    for interval in sorted(market.finer):
+        add(fingerprint(market.finer[interval]).encode())
     return digest.hexdigest()

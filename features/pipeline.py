@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 import features
 from features.bars import Market
-from features.durations import window_bars
+from features.durations import format_duration, window_bars
 
 #: What a feature learned on a training window: JSON values only.
 State = dict[str, Any]
@@ -34,10 +34,13 @@ class Feature:
         outputs: the names of the frames it gives; for most features one, the feature's own name.
         family: the file it lives in.
         look_back: the oldest bar that the newest row may depend on, as a duration; older ones have no effect.
-        needs: the bar columns it reads; where the market lacks one, the feature is absent.
+        needs: the columns it reads; where the market lacks one, the feature is absent.
         compute: ``(market, state) -> one wide frame per output``; row ``t`` uses bars up to ``t`` only.
         fit: learns ``state`` from a training market; None for a feature that learns nothing.
         tolerance: how far online may differ from batch, relative to max(1, |value|).
+        resolution: None where ``needs`` are columns of the decision grid; else they are columns of the finer
+            grid of this interval beneath it, ``market.finer``. Its frames are on the decision grid all the
+            same.
     """
 
     outputs: tuple[str, ...]
@@ -47,6 +50,18 @@ class Feature:
     compute: Callable[[Market, State], Mapping[str, pd.DataFrame]]
     fit: Callable[[Market], State] | None = None
     tolerance: float = 1e-9
+    resolution: pd.Timedelta | None = None
+
+    def lacks(self, market: Market) -> str | None:
+        """What it needs and the market does not have, in words; None where it can be computed."""
+        if self.resolution is None:
+            absent = [c for c in self.needs if c not in market]
+            return f"columns {absent}" if absent else None
+        beneath = format_duration(self.resolution)
+        if self.resolution not in market.finer:
+            return f"bars of {beneath} beneath its own"
+        absent = [c for c in self.needs if c not in market.finer[self.resolution]]
+        return f"columns {absent} of its {beneath} bars" if absent else None
 
     @property
     def name(self) -> str:
@@ -136,7 +151,7 @@ class Pipeline:
         """
         available = all_features()
         if names is None:
-            chosen = tuple(f for f in available if all(c in market for c in f.needs))
+            chosen = tuple(f for f in available if f.lacks(market) is None)
         else:
             wanted = set(names)
             unknown = wanted - {n for f in available for n in f.outputs}
@@ -145,10 +160,9 @@ class Pipeline:
                 raise ValueError(f"features {sorted(unknown)} are unknown; choose among {known}")
             chosen = tuple(f for f in available if wanted & set(f.outputs))
             for f in chosen:
-                absent = [c for c in f.needs if c not in market]
-                if absent:
+                if lacking := f.lacks(market):
                     raise ValueError(
-                        f"feature {f.name} needs columns {absent}, which this market lacks; "
+                        f"feature {f.name} needs {lacking}, which this market lacks; "
                         f"leave it out or use bars that have them"
                     )
         return cls(market.interval, chosen, {f.name: f.fit(market) for f in chosen if f.fit is not None})

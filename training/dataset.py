@@ -104,9 +104,7 @@ class History:
         chosen = tuple(
             f
             for f in all_features()
-            if not f.learns
-            and all(c in self.market for c in f.needs)
-            and (names is None or names & set(f.outputs))
+            if not f.learns and f.lacks(self.market) is None and (names is None or names & set(f.outputs))
         )
         return Pipeline(self.market.interval, chosen).batch(self.market)
 

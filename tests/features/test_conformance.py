@@ -4,17 +4,17 @@ memory, honest needs, a NaN for a missing bar, and a learned state that survives
 from __future__ import annotations
 
 import json
-from functools import cache
+from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from features.bars import Market
+from features.bars import VALUE_COLUMNS, Market
 from features.durations import window_bars
 from features.pipeline import Feature, Pipeline, State, all_features
-from features.sources.simulated import simulate
 from features.windows import Array
 
 EVERY = pytest.mark.parametrize("feature", all_features(), ids=lambda f: f.name)
@@ -22,6 +22,11 @@ DAY = pd.Timedelta(days=1)
 #: Rows at which online and batch are compared: the newest, just after each hole, at it, at a listing, in
 #: warm-up.
 ROWS = (-1, -100, 40 * 24, 40 * 24 + 1, 41 * 24 + 3, 8 * 24, 36)
+
+
+@pytest.fixture(scope="session")
+def market(market_of_all_columns: Market) -> Market:
+    return market_of_all_columns
 
 
 def learned(feature: Feature, market: Market) -> State:
@@ -42,7 +47,17 @@ def computed(feature: Feature, market: Market, state: State) -> dict[str, Array]
 
 
 def disturbed(market: Market, rows: slice) -> Market:
-    """Another history in these rows: other prices, other activity, and one bar missing."""
+    """Another history in these rows and beneath them: other prices, other activity, and one bar missing."""
+    here = _disturbed(market, rows)
+    finer = {}
+    for interval, fine in market.finer.items():
+        k = market.interval // interval
+        first, last, _ = rows.indices(len(market.times))
+        finer[interval] = _disturbed(fine, slice(first * k, last * k))
+    return replace(here, finer=finer)
+
+
+def _disturbed(market: Market, rows: slice) -> Market:
     factor = {"trades": 3.0, "taker_buy_volume": 0.2, "taker_buy_quote_volume": 0.2}
     rng = np.random.default_rng(5)
     columns = {}
@@ -93,10 +108,18 @@ def test_bars_older_than_the_look_back_do_not_matter(feature: Feature, market: M
         np.testing.assert_array_equal(after[name][-1], before[name][-1])
 
 
+def only(market: Market, feature: Feature) -> Market:
+    """What the feature declares that it reads, and the closes that make the grid."""
+    if feature.resolution is None:
+        return market.reading(feature.needs)
+    fine = market.finer[feature.resolution].reading(feature.needs)
+    return replace(market.reading(["close"]), finer={feature.resolution: fine})
+
+
 @EVERY
 def test_the_declared_columns_suffice(feature: Feature, market: Market) -> None:
     state = learned(feature, market)
-    fewer = market.reading(feature.needs)
+    fewer = only(market, feature)
     assert learned(feature, fewer) == state
     whole, part = computed(feature, market, state), computed(feature, fewer, state)
     for name in feature.outputs:
@@ -145,15 +168,18 @@ def test_a_symbol_that_was_never_trained_on_gets_its_features(feature: Feature, 
         assert np.isfinite(values[name][-1]).all()
 
 
-@cache
-def other_market(interval: str, days: int) -> Market:
-    return simulate(symbols=2, days=days, interval=pd.Timedelta(interval), seed=4)
-
-
 @EVERY
 @pytest.mark.parametrize(("interval", "days"), [("15min", 33), ("4h", 60), ("24h", 120)])
-def test_other_intervals_agree_as_well(feature: Feature, interval: str, days: int) -> None:
-    market = other_market(interval, days)
+def test_other_intervals_agree_as_well(
+    feature: Feature,
+    interval: str,
+    days: int,
+    market_with_everything: Callable[[int, int, str, int], Market],
+) -> None:
+    market = market_with_everything(2, days, interval, 4)
+    if feature.lacks(market):
+        assert feature.resolution is not None and feature.resolution >= market.interval
+        return  # there is nothing finer beneath these bars
     state = {} if feature.fit is None else feature.fit(market)
     batch = computed(feature, market, state)
     bars = window_bars(feature.look_back, market.interval)
@@ -166,11 +192,12 @@ def test_other_intervals_agree_as_well(feature: Feature, interval: str, days: in
 
 @EVERY
 def test_a_flat_price_gives_no_infinity(feature: Feature, market: Market) -> None:
-    flat = {
-        c: f * 0 + (100.0 if c in ("open", "high", "low", "close") else 0.0)
-        for c, f in market.columns.items()
-    }
-    still = Market(market.interval, flat)
+    def flat(moving: Market) -> Market:
+        price = ("open", "high", "low", "close")
+        columns = {c: f * 0 + (100.0 if c in price else 0.0) for c, f in moving.columns.items()}
+        return Market(moving.interval, columns, {i: flat(fine) for i, fine in moving.finer.items()})
+
+    still = flat(market)
     state = {} if feature.fit is None else feature.fit(still)
     json.dumps(state, allow_nan=False)
     for values in computed(feature, still, state).values():
@@ -178,7 +205,7 @@ def test_a_flat_price_gives_no_infinity(feature: Feature, market: Market) -> Non
 
 
 def test_features_that_need_absent_columns_are_absent(market: Market, market_without_flow: Market) -> None:
-    with_flow, without = Pipeline.fit(market), Pipeline.fit(market_without_flow)
+    with_flow, without = Pipeline.fit(market.reading(VALUE_COLUMNS)), Pipeline.fit(market_without_flow)
     gone = set(with_flow.names) - set(without.names)
     assert {"imbalance_1h", "toxicity_1d", "impact_1d", "trade_intensity_1h", "market_imbalance_1h"} <= gone
     assert not gone & {"ewma_volatility", "volume_1h", "regime_calm"}
