@@ -29,7 +29,19 @@ class Column:
 
 
 #: From single trades, see ``features.trades``.
-TRADE_COLUMNS: tuple[Column, ...] = ()
+TRADE_COLUMNS: tuple[Column, ...] = (
+    Column("large_trade_share", "trades", 0, 1, "mean", "share of the volume in trades that were large"),
+    Column("size_dispersion", "trades", 0, None, "mean", "standard deviation over mean of trade sizes"),
+    Column("trade_gap_s", "trades", 0, None, "mean", "mean time between trades, seconds"),
+    Column("trade_gap_dispersion", "trades", 0, None, "mean", "standard deviation over mean of that time"),
+    Column("run_mean", "trades", 1, None, "mean", "trades in a row on one side, mean"),
+    Column("run_longest", "trades", 1, None, "max", "trades in a row on one side, most"),
+    Column("vpin", "trades", 0, 1, "last", "imbalance of the newest full volume buckets, fraction of volume"),
+    Column("kyle_lambda", "trades", None, None, "mean", "price change a unit of base bought, fraction of price"),
+    Column("roll_spread", "trades", 0, None, "mean", "Roll's effective spread, fraction of price"),
+    Column("flow_autocorrelation", "trades", -1, 1, "mean", "lag-1 autocorrelation of signed trade sizes"),
+    Column("buy_sell_gap", "trades", -1, None, "mean", "mean taker-buy over mean taker-sell price, less 1"),
+)
 
 #: From snapshots of the order book, see ``features.books``.
 BOOK_COLUMNS: tuple[Column, ...] = ()
