@@ -121,6 +121,17 @@ def raw_score(booster: Any, rows: NDArray[np.floating[Any]]) -> NDArray[np.float
     return np.asarray(booster.predict(rows, raw_score=True, num_threads=1), dtype="float64")
 
 
+def shapley_values(booster: Any, rows: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """What each input adds to the raw score of each row, (row, input + 1); the last is the score expected
+    over the rows that it was fitted on, and all of them sum to the score.
+
+    Source: Lundberg and others (2020), exact for trees.
+    """
+    if len(rows) == 0:
+        return np.empty((0, booster.num_feature() + 1))
+    return np.asarray(booster.predict(rows, pred_contrib=True, num_threads=1), dtype="float64")
+
+
 def gain_shares(inputs: Sequence[str], boosters: Sequence[Any]) -> dict[str, float]:
     """Input -> its share of the gain of all splits, the mean over boosters that have split at all; they sum
     to 1, or all are 0 where none has."""

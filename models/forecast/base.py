@@ -21,6 +21,7 @@ from pydantic import BaseModel
 
 from features.durations import format_duration, whole_bars
 from features.pipeline import FeatureFrame
+from models.explanations import Cell, Contributions
 from models.search_space import Range
 
 if TYPE_CHECKING:
@@ -177,6 +178,18 @@ class TailModel(ABC):
         """How much of what its trees gained in fitting each input brought, shares that sum to 1; empty for a
         model without trees."""
         return {}
+
+    def contributions(
+        self,
+        features: FeatureFrame,  # noqa: ARG002 # what a model that explains itself looks at
+        cells: Sequence[Cell],  # noqa: ARG002
+    ) -> Contributions | None:
+        """What its own ES of each row that it forecasts is made of, before calibration; None: it cannot tell.
+
+        Exactly additive, up to rounding, wherever the forecast is above the floor that holds a flat price
+        above zero. Raises ``ValueError`` for a cell that it does not forecast.
+        """
+        return None
 
     @classmethod
     def search_space(cls) -> Mapping[str, Range]:

@@ -13,7 +13,7 @@ mean, not on members. Sources: Timmermann (2006) on equal weights; Taylor (2020)
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -22,6 +22,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
 from features.pipeline import FeatureFrame
+from models.explanations import Cell, Contributions, weighted_mean
 from models.forecast._ensemble_network import Settings as NetworkSettings
 from models.forecast._files import read_content, write_content
 from models.forecast._residuals import with_breaker
@@ -86,6 +87,13 @@ class EnsembleModel(TailModel):
         var = np.maximum.accumulate(np.exp(log_var), axis=-1)
         es = np.maximum.accumulate(np.maximum(np.exp(log_es), var), axis=-1)
         return TailForecast(rows, self.horizons, self.levels, var, es)
+
+    def contributions(self, features: FeatureFrame, cells: Sequence[Cell]) -> Contributions | None:
+        """The weighted mean of the members' effects, as ln ES is that of theirs."""
+        found = [member.contributions(features, cells) for member in self.members]
+        parts = [part for part in found if part is not None]
+        weights = (self.settings.network_weight, self.settings.quantile_weight)
+        return weighted_mean(parts, weights) if len(parts) == len(found) else None
 
     def gain(self) -> Mapping[str, float]:
         """Of the members that have trees."""

@@ -21,7 +21,7 @@ row needs all of its inputs, and is left out otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -32,6 +32,7 @@ from pydantic import BaseModel, Field
 
 from features.durations import format_duration
 from features.pipeline import FeatureFrame
+from models.explanations import Cell, Contributions, cell_places
 from models.forecast._files import read_content, write_content
 from models.forecast._inputs import input_names, needed_features
 from models.forecast._pareto import pareto_tail
@@ -54,9 +55,11 @@ from models.forecast._trees import (
     parameters,
     raw_score,
     read_trees,
+    shapley_values,
     write_trees,
 )
-from models.forecast.base import Dataset, TailForecast, TailModel
+from models.forecast._usual import Usual
+from models.forecast.base import SIDES, Dataset, TailForecast, TailModel
 from models.forecast.calibration import CalibrationSettings
 from models.search_space import Integer, Range, Real
 
@@ -104,6 +107,7 @@ class GbmModel(TailModel):
         self.inputs: tuple[str, ...] = ()
         self.boosters: tuple[Any, ...] = ()
         self.tails: NDArray[np.float64] = np.empty((2, 0, 2, 0))
+        self.usual: Usual | None = None
 
     @classmethod
     def search_space(cls) -> Mapping[str, Range]:
@@ -139,6 +143,7 @@ class GbmModel(TailModel):
                 )
         self.inputs, self.horizons, self.levels = inputs, dataset.horizons, levels
         self.boosters, self.tails = tuple(boosters), tails
+        self.usual = Usual.of(features, inputs)
         return self
 
     def predict(self, features: FeatureFrame) -> TailForecast:
@@ -150,6 +155,20 @@ class GbmModel(TailModel):
             scale[:, h] = sigma[time, symbol] * np.sqrt(bars_of(horizon, features) * np.exp(log_ratio))
         return scaled_forecast(rows, self.horizons, self.levels, scale, *self.tails)
 
+    def contributions(self, features: FeatureFrame, cells: Sequence[Cell]) -> Contributions | None:
+        """The trees' score is the logarithm of a variance, so that half of a Shapley value is an effect."""
+        if self.usual is None:
+            return None
+        known, given = complete_rows(features, self.inputs)
+        places = cell_places(cells, self.horizons, SIDES, self.levels)
+        parts = {h: shapley_values(self.boosters[h], given) / 2 for h, _, _ in places}
+        effects = np.empty((len(given), len(places), len(self.inputs)))
+        log_tail = np.empty(effects.shape[:-1])
+        for cell, (h, side, level) in enumerate(places):
+            effects[:, cell] = parts[h][:, :-1]
+            log_tail[:, cell] = parts[h][:, -1] + np.log(self.tails[1, h, side, level])
+        return self.usual.explained(features, known, tuple(cells), log_tail, effects)
+
     def gain(self) -> Mapping[str, float]:
         return gain_shares(self.inputs, self.boosters)
 
@@ -159,6 +178,7 @@ class GbmModel(TailModel):
             "settings": self.settings.model_dump(),
             "inputs": list(self.inputs),
             "tails": self.tails.tolist(),
+            "usual": None if self.usual is None else self.usual.to_json(),
         }
         write_content(folder, self.name, self.horizons, self.levels, content)
 
@@ -168,6 +188,7 @@ class GbmModel(TailModel):
         model = cls(Settings(**content["settings"]))
         model.horizons, model.levels, model.inputs = horizons, levels, tuple(content["inputs"])
         model.tails = np.array(content["tails"], dtype="float64")
+        model.usual = Usual.from_json(content.get("usual"))
         model.boosters = read_trees([folder / _trees_file(h) for h in horizons])
         return model
 

@@ -26,7 +26,7 @@ for dropout; Ho (1998) for random subspaces.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -39,9 +39,11 @@ from pydantic import BaseModel
 from safetensors.torch import load_file, save
 
 from features.pipeline import FeatureFrame
+from models.explanations import Cell, Contributions, cell_places
 from models.forecast._ensemble_network import Settings, Shape, one_thread, tails, train
 from models.forecast._files import read_content, write_bytes, write_content
 from models.forecast._inputs import INPUTS, WIDE_INPUTS, input_names, mirrored, needed_features
+from models.forecast._path_gradients import path_gradients
 from models.forecast._residuals import (
     SCALE_FEATURE,
     SIGNS,
@@ -52,7 +54,8 @@ from models.forecast._residuals import (
     standardised_returns,
     with_breaker,
 )
-from models.forecast.base import Dataset, TailForecast, TailModel
+from models.forecast._usual import Usual
+from models.forecast.base import SIDES, Dataset, TailForecast, TailModel
 from models.forecast.calibration import CalibrationSettings
 from models.margin.fhs import tail_quantiles
 from models.search_space import Integer, Range, Real
@@ -89,6 +92,7 @@ class NetworkModel(TailModel):
         self.deviation: NDArray[np.float64] = np.empty(0)
         self.start: NDArray[np.float64] = np.empty((2, 0, 0))
         self.weights: dict[str, Any] = {}
+        self.usual: Usual | None = None
 
     @classmethod
     def search_space(cls) -> Mapping[str, Range]:
@@ -124,6 +128,7 @@ class NetworkModel(TailModel):
             self._shape(),
             self.levels,
         )
+        self.usual = Usual.of(features, self.inputs)
         return self
 
     def predict(self, features: FeatureFrame) -> TailForecast:
@@ -140,6 +145,19 @@ class NetworkModel(TailModel):
         scale = sigma[time, symbol, np.newaxis] * np.sqrt([bars_of(h, features) for h in self.horizons])
         return scaled_forecast(rows, self.horizons, self.levels, scale, var, es)
 
+    def contributions(self, features: FeatureFrame, cells: Sequence[Cell]) -> Contributions | None:
+        """See ``_path_gradients``; the members' mean is explained, not each member."""
+        if self.usual is None:
+            return None
+        sigma = features[SCALE_FEATURE]
+        known = np.isfinite(sigma) & (sigma > 0)
+        x = self._standardised(features.matrix(self.inputs)[known.ravel()])
+        places = cell_places(cells, self.horizons, SIDES, self.levels)
+        with one_thread() if len(x) < _FEW_ROWS else nullcontext():
+            start, effects, _ = path_gradients(self.weights, x, self._shape(), places)
+        log_tail = np.broadcast_to(start, (len(x), len(places)))
+        return self.usual.explained(features, known, tuple(cells), log_tail, effects)
+
     def save(self, folder: Path) -> None:
         write_bytes(folder / _WEIGHTS_FILE, save(self.weights))
         content = {
@@ -148,6 +166,7 @@ class NetworkModel(TailModel):
             "mean": self.mean.tolist(),
             "deviation": self.deviation.tolist(),
             "start": self.start.tolist(),
+            "usual": None if self.usual is None else self.usual.to_json(),
         }
         write_content(folder, self.name, self.horizons, self.levels, content)
 
@@ -160,6 +179,7 @@ class NetworkModel(TailModel):
             np.array(content[key], dtype="float64") for key in ("mean", "deviation", "start")
         )
         model.weights = load_file(folder / _WEIGHTS_FILE)
+        model.usual = Usual.from_json(content.get("usual"))
         return model
 
     def _shape(self) -> Shape:

@@ -25,7 +25,7 @@ Chernozhukov, Fernandez-Val, Galichon (2010) on crossing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -36,8 +36,10 @@ from pydantic import BaseModel, Field
 
 from features.durations import format_duration
 from features.pipeline import FeatureFrame
+from models.explanations import Cell, Contributions, cell_places
 from models.forecast._files import read_content, write_content
-from models.forecast._inputs import WIDE_INPUTS, both_sides, input_names, needed_features
+from models.forecast._inputs import WIDE_INPUTS, both_sides, input_names, mirrored, needed_features
+from models.forecast._quantile_effects import tail_effects
 from models.forecast._residuals import (
     SCALE_FEATURE,
     SIGNS,
@@ -58,6 +60,7 @@ from models.forecast._trees import (
     read_trees,
     write_trees,
 )
+from models.forecast._usual import Usual
 from models.forecast.base import SIDES, Dataset, TailForecast, TailModel
 from models.forecast.calibration import CalibrationSettings
 from models.search_space import Integer, Range, Real
@@ -105,6 +108,7 @@ class QuantileModel(TailModel):
         self.inputs: tuple[str, ...] = ()
         self.boosters: tuple[Any, ...] = ()
         self.ratios: NDArray[np.float64] = np.empty((0, 2, 0))
+        self.usual: Usual | None = None
 
     @classmethod
     def search_space(cls) -> Mapping[str, Range]:
@@ -136,6 +140,7 @@ class QuantileModel(TailModel):
             ratios[h] = self._ratios(losses, self._in_order(scores), horizon)
         self.inputs, self.horizons, self.levels = inputs, dataset.horizons, levels
         self.boosters, self.ratios = tuple(boosters), ratios
+        self.usual = Usual.of(features, inputs)
         return self
 
     def predict(self, features: FeatureFrame) -> TailForecast:
@@ -151,6 +156,25 @@ class QuantileModel(TailModel):
         scale = sigma[time, symbol, np.newaxis] * steps
         return scaled_forecast(rows, self.horizons, self.levels, scale, var, es)
 
+    def contributions(self, features: FeatureFrame, cells: Sequence[Cell]) -> Contributions | None:
+        """See ``_quantile_effects``. Which side it is belongs to the baseline."""
+        if self.usual is None:
+            return None
+        known, given = complete_rows(features, self.inputs)
+        seen, order = both_sides(given, self.inputs), mirrored(self.inputs)[0]
+        places = cell_places(cells, self.horizons, SIDES, self.levels)
+        effects = np.empty((len(given), len(places), len(self.inputs)))
+        log_tail = np.empty(effects.shape[:-1])
+        levels = len(self.levels)
+        for cell, (h, side, level) in enumerate(places):
+            boosters = self.boosters[h * levels : h * levels + level + 1]
+            ratios = self.ratios[h, side, : level + 1]
+            start, found = tail_effects(boosters, ratios, seen[:, side], self.settings.quantile_floor)
+            # What the long was shown in the mirror goes back to the input that it came from.
+            effects[:, cell, order if SIDES[side] == "long" else slice(None)] = found[:, :-1]
+            log_tail[:, cell] = start + found[:, -1]
+        return self.usual.explained(features, known, tuple(cells), log_tail, effects)
+
     def gain(self) -> Mapping[str, float]:
         return gain_shares((*self.inputs, "side"), self.boosters)
 
@@ -160,6 +184,7 @@ class QuantileModel(TailModel):
             "settings": self.settings.model_dump(),
             "inputs": list(self.inputs),
             "ratios": self.ratios.tolist(),
+            "usual": None if self.usual is None else self.usual.to_json(),
         }
         write_content(folder, self.name, self.horizons, self.levels, content)
 
@@ -169,6 +194,7 @@ class QuantileModel(TailModel):
         model = cls(Settings(**content["settings"]))
         model.horizons, model.levels, model.inputs = horizons, levels, tuple(content["inputs"])
         model.ratios = np.array(content["ratios"], dtype="float64")
+        model.usual = Usual.from_json(content.get("usual"))
         model.boosters = read_trees([folder / file for file in _tree_files(horizons, levels)])
         return model
 
