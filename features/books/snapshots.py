@@ -6,8 +6,9 @@ here mixes sizes of two symbols). A level that is not there is NaN in price and 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,4 +84,20 @@ class Books:
         return cls(
             np.concatenate([p.time_ns for p in parts]),
             *(np.concatenate([getattr(p, name) for p in parts]) for name in SIDES),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The arrays as lists; an absent level is null."""
+        levels = {
+            name: [[None if np.isnan(v) else float(v) for v in row] for row in getattr(self, name)]
+            for name in SIDES
+        }
+        return {"time_ns": self.time_ns.tolist(), **levels}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Books:
+        """What ``to_json`` gave."""
+        return cls(
+            np.array(content["time_ns"], dtype="int64"),
+            *(np.array(content[name], dtype="float64") for name in SIDES),
         )
