@@ -41,6 +41,7 @@ class Feature:
         resolution: None where ``needs`` are columns of the decision grid; else they are columns of the finer
             grid of this interval beneath it, ``market.finer``. Its frames are on the decision grid all the
             same.
+        uses: further columns of the same grid that it reads where the market has them.
     """
 
     outputs: tuple[str, ...]
@@ -51,6 +52,7 @@ class Feature:
     fit: Callable[[Market], State] | None = None
     tolerance: float = 1e-9
     resolution: pd.Timedelta | None = None
+    uses: tuple[str, ...] = ()
 
     def lacks(self, market: Market) -> str | None:
         """What it needs and the market does not have, in words; None where it can be computed."""

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from features.bars import Market
 from features.durations import parse_duration, whole_bars
 from features.pipeline import Pipeline
-from features.regime import REGIMES
+from features.regime_chain import REGIMES
 from models.coverage import diebold_mariano
 from models.forecast.base import SIDES
 from training.evaluation import panel

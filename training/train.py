@@ -15,7 +15,7 @@ import pandas as pd
 
 from features.durations import format_duration
 from features.pipeline import Pipeline
-from features.regime import REGIMES
+from features.regime_chain import REGIMES
 from models.artifact import Fitted
 from models.forecast.calibration import CalibrationState
 from models.forecast.discovery import model_class

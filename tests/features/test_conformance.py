@@ -111,8 +111,8 @@ def test_bars_older_than_the_look_back_do_not_matter(feature: Feature, market: M
 def only(market: Market, feature: Feature) -> Market:
     """What the feature declares that it reads, and the closes that make the grid."""
     if feature.resolution is None:
-        return market.reading(feature.needs)
-    fine = market.finer[feature.resolution].reading(feature.needs)
+        return market.reading((*feature.needs, *feature.uses))
+    fine = market.finer[feature.resolution].reading((*feature.needs, *feature.uses))
     return replace(market.reading(["close"]), finer={feature.resolution: fine})
 
 
@@ -124,6 +124,16 @@ def test_the_declared_columns_suffice(feature: Feature, market: Market) -> None:
     whole, part = computed(feature, market, state), computed(feature, fewer, state)
     for name in feature.outputs:
         np.testing.assert_array_equal(part[name], whole[name])
+
+
+@EVERY
+def test_columns_that_are_only_used_may_go_missing(feature: Feature, market: Market) -> None:
+    state = learned(feature, market)
+    fewer = market.reading([c for c in market.columns if c in feature.needs or c not in feature.uses])
+    fewer = replace(fewer, finer=market.finer)
+    for name, values in computed(feature, fewer, state).items():
+        assert np.isfinite(values[-1]).all(), name
+    json.dumps(learned(feature, fewer), allow_nan=False)
 
 
 @EVERY
