@@ -1,10 +1,13 @@
 """The newest bars of every contract in memory: arrays that grow at their end, handed out as ``Market``.
 
-A regular grid of closes without holes; a bar that is missing is NaN in every column. Appending a close writes
-one row; nothing is read again from the store.
+A regular grid of closes without holes; a bar that is missing is NaN in every column of the bar contract.
+Columns beyond it (``features.columns``) are written by themselves, and may be known where the bar is not.
+Appending a close writes one row; nothing is read again from the store.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -13,20 +16,25 @@ from numpy.typing import NDArray
 from features.bars import VALUE_COLUMNS, Market
 
 _CLOSE = VALUE_COLUMNS.index("close")
+_BAR = len(VALUE_COLUMNS)
 #: The arrays are moved back to their beginning after this many appended rows.
 _SPARE_ROWS = 1024
 
 
 class MarketWindow:
-    """The last ``bars`` closes of ``symbols`` (the leader first). Times are whole seconds since 1970 UTC."""
+    """The last ``bars`` closes of ``symbols`` (the leader first). Times are whole seconds since 1970 UTC.
 
-    def __init__(self, interval_s: int, bars: int) -> None:
+    ``extra`` names columns beyond the bar contract that are kept beside it.
+    """
+
+    def __init__(self, interval_s: int, bars: int, extra: Sequence[str] = ()) -> None:
         self.interval_s, self.bars = interval_s, bars
+        self.columns: tuple[str, ...] = (*VALUE_COLUMNS, *extra)
         self.symbols: tuple[str, ...] = ()
         self._first_s = 0
         self._rows = 0
         #: (column, row, symbol): one column's rows lie together, so that a frame of it is a view.
-        self._values = np.empty((len(VALUE_COLUMNS), 0, 0))
+        self._values = np.empty((len(self.columns), 0, 0))
 
     @property
     def newest_s(self) -> int | None:
@@ -36,7 +44,7 @@ class MarketWindow:
     def add_symbols(self, symbols: list[str]) -> None:
         """Put contracts behind those that are there."""
         fresh = [s for s in symbols if s not in self.symbols]
-        shape = (len(VALUE_COLUMNS), self._values.shape[1], len(fresh))
+        shape = (len(self.columns), self._values.shape[1], len(fresh))
         self._values = np.concatenate([self._values, np.full(shape, np.nan)], axis=2)
         self.symbols = (*self.symbols, *fresh)
 
@@ -48,7 +56,7 @@ class MarketWindow:
         row = self._row_for(close_s)
         if row < 0:
             return False
-        place = self._values[:, row, self.symbols.index(symbol)]
+        place = self._values[:_BAR, row, self.symbols.index(symbol)]
         if np.isfinite(place[_CLOSE]):
             return False
         place[:] = values
@@ -64,7 +72,22 @@ class MarketWindow:
         if inside.any():
             self._row_for(int(closes_s[inside][0]))
             rows = (closes_s[inside] - self._first_s) // self.interval_s
-            self._values[:, rows, self.symbols.index(symbol)] = values[inside].T
+            self._values[:_BAR, rows, self.symbols.index(symbol)] = values[inside].T
+
+    def fill_extra(
+        self, symbol: str, closes_s: NDArray[np.int64], columns: Mapping[str, NDArray[np.float64]]
+    ) -> None:
+        """Write columns beyond the bar contract at closes (ascending) of one contract; a column that the
+        window does not keep is left out, and so is a close that is older than it."""
+        if not len(closes_s):
+            return
+        self._row_for(int(closes_s[-1]))
+        self._row_for(max(int(closes_s[0]), int(closes_s[-1]) - (self.bars - 1) * self.interval_s))
+        rows = (closes_s - self._first_s) // self.interval_s
+        for name, values in columns.items():
+            if name in self.columns:
+                place = self._values[self.columns.index(name), :, self.symbols.index(symbol)]
+                place[rows[rows >= 0]] = values[rows >= 0]
 
     def closes(self, symbol: str, until_s: int) -> NDArray[np.float64]:
         """The last ``bars`` close prices on the grid up to ``until_s``, NaN where a bar is missing (a
@@ -89,25 +112,37 @@ class MarketWindow:
     def market(self, until_s: int, bars: int) -> Market:
         """The last ``bars`` closes up to ``until_s``, with the columns that any contract has."""
         end = self._end(until_s)
-        cut = self._values[:, max(0, end - bars) : end]
-        first_s = self._first_s + max(0, end - bars) * self.interval_s
-        interval = pd.Timedelta(seconds=self.interval_s)
+        begin = max(0, end - bars)
+        found = self.frames(self._first_s + begin * self.interval_s, end - begin, self.columns, self.symbols)
+        columns = {name: frame for name, frame in found.items() if np.isfinite(frame.to_numpy()).any()}
+        return Market(pd.Timedelta(seconds=self.interval_s), columns)
+
+    def frames(
+        self, first_s: int, rows: int, names: Iterable[str], symbols: Sequence[str]
+    ) -> dict[str, pd.DataFrame]:
+        """Columns at ``rows`` closes from ``first_s`` on, of these symbols; NaN where the window has nothing,
+        a view where it has all of it."""
+        begin = (first_s - self._first_s) // self.interval_s
+        low, high = min(max(0, -begin), rows), max(0, min(rows, self._rows - begin))
         times = pd.date_range(
             pd.Timestamp(first_s, unit="s", tz="UTC"),
-            periods=cut.shape[1],
-            freq=interval,
+            periods=rows,
+            freq=pd.Timedelta(seconds=self.interval_s),
             name="time",
             unit="ns",
         )
-        names = list(self.symbols)
-        return Market(
-            interval,
-            {
-                column: pd.DataFrame(cut[i], index=times, columns=names)
-                for i, column in enumerate(VALUE_COLUMNS)
-                if np.isfinite(cut[i]).any()
-            },
-        )
+        own = [(i, self.symbols.index(s)) for i, s in enumerate(symbols) if s in self.symbols]
+        found = {}
+        for name in names:
+            column = self._values[self.columns.index(name)]
+            if (low, high) == (0, rows) and tuple(symbols) == self.symbols:
+                values = column[begin : begin + rows]
+            else:
+                values = np.full((rows, len(symbols)), np.nan)
+                for there, here in own if high > low else []:
+                    values[low:high, there] = column[begin + low : begin + high, here]
+            found[name] = pd.DataFrame(values, index=times, columns=list(symbols))
+        return found
 
     def _end(self, until_s: int) -> int:
         return min(max(0, (until_s - self._first_s) // self.interval_s + 1), self._rows)
@@ -133,7 +168,7 @@ class MarketWindow:
         dropped."""
         dropped = max(0, rows - self.bars)
         kept = self._values[:, dropped : self._rows]
-        room = np.full((len(VALUE_COLUMNS), min(rows, self.bars) + _SPARE_ROWS, len(self.symbols)), np.nan)
+        room = np.full((len(self.columns), min(rows, self.bars) + _SPARE_ROWS, len(self.symbols)), np.nan)
         room[:, : kept.shape[1]] = kept
         self._values = room
         self._first_s += dropped * self.interval_s
@@ -141,7 +176,7 @@ class MarketWindow:
         return dropped
 
     def _grow_back(self, rows: int) -> None:
-        empty = np.full((len(VALUE_COLUMNS), rows, len(self.symbols)), np.nan)
+        empty = np.full((len(self.columns), rows, len(self.symbols)), np.nan)
         self._values = np.concatenate([empty, self._values], axis=1)
         self._first_s -= rows * self.interval_s
         self._rows += rows

@@ -2,12 +2,17 @@
 
 A bar is identified by source, interval, symbol and open time. Values are the columns of ``features.bars`` in
 their order, float64; a column that a source lacks is null in the store and NaN in memory.
+
+A bar is posted, or made by the server of trades or finer bars. The one that is stored first stands: one made
+where a posted one stands is dropped, and one posted where a made one stands came too late (decisions may rest
+on what was made), unless it says the same.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -49,10 +54,12 @@ class SymbolBars:
 
 @dataclass(frozen=True)
 class Added:
-    """What of a batch was new, by symbol, and how many of its bars were stored already."""
+    """What of a batch was new, by symbol, and how many of its bars were stored already: the same, or others
+    that the server had made (``late``)."""
 
     new: Mapping[str, SymbolBars]
     repeats: int
+    late: int = 0
 
 
 def as_arrays(table: pd.DataFrame, interval_s: int) -> SymbolBars:
@@ -63,12 +70,19 @@ def as_arrays(table: pd.DataFrame, interval_s: int) -> SymbolBars:
     return SymbolBars(closes_s, table.reindex(columns=list(VALUE_COLUMNS)).to_numpy(dtype="float64"))
 
 
-def add_bars(connection: Connection, source: str, interval_s: int, bars: Mapping[str, SymbolBars]) -> Added:
+def add_bars(
+    connection: Connection,
+    source: str,
+    interval_s: int,
+    bars: Mapping[str, SymbolBars],
+    *,
+    made: bool = False,
+) -> Added:
     """Store the bars that are not there yet. Raises ``ContradictionError``, before anything is written, where
-    one differs from what is."""
+    one that was posted differs from one that was posted."""
     stored = dict(_stored(connection, source, interval_s, bars))
     new: dict[str, SymbolBars] = {}
-    repeats = 0
+    repeats = late = 0
     for symbol, batch in bars.items():
         fresh = np.ones(len(batch.closes_s), dtype=bool)
         known = stored.get(symbol, {})
@@ -76,14 +90,21 @@ def add_bars(connection: Connection, source: str, interval_s: int, bars: Mapping
             there = known.get(close_s)
             if there is None:
                 continue
-            _refuse_difference(symbol, close_s - interval_s, row, there, batch.values[row])
             fresh[row] = False
-        repeats += int((~fresh).sum())
+            *values, there_made = there
+            try:
+                _refuse_difference(symbol, close_s - interval_s, row, tuple(values), batch.values[row])
+            except ContradictionError:
+                if not (made or there_made):
+                    raise
+                late += 1
+            else:
+                repeats += 1
         if fresh.any():
             new[symbol] = SymbolBars(batch.closes_s[fresh], batch.values[fresh])
-    for rows in _rows(source, interval_s, new):
+    for rows in _rows(source, interval_s, new, made):
         connection.execute(insert(Bar), rows)
-    return Added(new, repeats)
+    return Added(new, repeats, late)
 
 
 def read_bars(
@@ -125,16 +146,17 @@ def _of(source: str, interval_s: int):  # type: ignore[no-untyped-def]
 
 def _stored(
     connection: Connection, source: str, interval_s: int, bars: Mapping[str, SymbolBars]
-) -> Iterator[tuple[str, dict[int, tuple[float | None, ...]]]]:
-    """What is stored of each symbol between the first and last close of the batch, by close."""
+) -> Iterator[tuple[str, dict[int, tuple[Any, ...]]]]:
+    """What is stored of each symbol between the first and last close of the batch, by close: values, then
+    whether the bar was made."""
     symbols: Sequence[str] = list(bars)
     first = min(int(b.closes_s.min()) for b in bars.values()) - interval_s
     last = max(int(b.closes_s.max()) for b in bars.values()) - interval_s
     for start in range(0, len(symbols), _SYMBOLS_A_QUERY):
         part = symbols[start : start + _SYMBOLS_A_QUERY]
-        found: dict[str, dict[int, tuple[float | None, ...]]] = {s: {} for s in part}
+        found: dict[str, dict[int, tuple[Any, ...]]] = {s: {} for s in part}
         for row in connection.execute(
-            select(Bar.symbol, Bar.open_time, *_VALUES).where(
+            select(Bar.symbol, Bar.open_time, *_VALUES, Bar.made).where(
                 _of(source, interval_s), Bar.symbol.in_(part), Bar.open_time.between(first, last)
             )
         ):
@@ -155,7 +177,9 @@ def _refuse_difference(
             raise ContradictionError(symbol, open_time_s, row, column, there, here)
 
 
-def _rows(source: str, interval_s: int, bars: Mapping[str, SymbolBars]) -> Iterator[list[dict[str, object]]]:
+def _rows(
+    source: str, interval_s: int, bars: Mapping[str, SymbolBars], made: bool
+) -> Iterator[list[dict[str, object]]]:
     rows: list[dict[str, object]] = []
     for symbol, batch in bars.items():
         # null, not NaN: a comparison with NaN would call every repeat a contradiction.
@@ -168,6 +192,7 @@ def _rows(source: str, interval_s: int, bars: Mapping[str, SymbolBars]) -> Itera
                     "interval_s": interval_s,
                     "symbol": symbol,
                     "open_time": close_s - interval_s,
+                    "made": made,
                     **dict(zip(VALUE_COLUMNS, row, strict=True)),
                 }
             )

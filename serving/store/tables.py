@@ -1,15 +1,29 @@
 """The tables. Times are whole seconds since 1970 UTC where they are bar times, else float seconds.
 
-``bars`` is what arrived, ``contracts`` what the engine remembers of each symbol together with the answer that
-readers get, ``decisions`` every decision with all its inputs, ``calibrations`` where the calibration of each
-model stands, ``publication`` the number of the newest answer.
+``bars`` is what arrived or was made of what arrived, ``bar_details`` what trades and books say of a bar
+beyond that, ``tape_batches`` the trades and snapshots that are not in a stored bar yet and ``tapes`` how far
+each symbol has come with them, ``contracts`` what the engine remembers of each symbol together with the
+answer that readers get, ``decisions`` every decision with all its inputs, ``calibrations`` where the
+calibration of each model stands, ``publication`` the number of the newest answer.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Float, Index, Integer, String, UniqueConstraint, text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    UniqueConstraint,
+    false,
+    text,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 #: SQLite counts up only a plain INTEGER primary key.
@@ -36,9 +50,55 @@ class Bar(Base):
     trades: Mapped[float | None] = mapped_column(Float(53))
     taker_buy_volume: Mapped[float | None] = mapped_column(Float(53))
     taker_buy_quote_volume: Mapped[float | None] = mapped_column(Float(53))
+    #: Whether the server made it, of trades or of finer bars; else it was posted.
+    made: Mapped[bool] = mapped_column(Boolean, server_default=false())
 
     # The window is read a stretch of time at once, over all symbols.
     __table_args__ = (Index("bars_by_time", "source", "interval_s", "open_time"),)
+
+
+class BarDetail(Base):
+    """The columns of ``features.columns`` that trades or books give a bar."""
+
+    __tablename__ = "bar_details"
+
+    source: Mapped[str] = mapped_column(String(64), primary_key=True)
+    interval_s: Mapped[int] = mapped_column(Integer, primary_key=True)
+    symbol: Mapped[str] = mapped_column(String(64), primary_key=True)
+    open_time: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    #: ``trades`` or ``book``.
+    kind: Mapped[str] = mapped_column(String(8), primary_key=True)
+    #: Values by column; null where one could not be computed.
+    content: Mapped[dict[str, float | None]] = mapped_column(JSON)
+
+    __table_args__ = (Index("bar_details_by_time", "source", "interval_s", "open_time"),)
+
+
+class TapeBatch(Base):
+    """Trades or snapshots of one symbol as they were accepted; kept until the bars that they are in are
+    stored and repeats of them need not be told any more."""
+
+    __tablename__ = "tape_batches"
+
+    id: Mapped[int] = mapped_column(_COUNTED, primary_key=True, autoincrement=True)
+    kind: Mapped[str] = mapped_column(String(8))
+    symbol: Mapped[str] = mapped_column(String(64))
+    #: The newest time in it, microseconds since 1970 UTC.
+    last_us: Mapped[int] = mapped_column(BigInteger)
+    #: Arrays, see ``serving.store.tapes``.
+    content: Mapped[bytes] = mapped_column(LargeBinary)
+
+    __table_args__ = (Index("tape_batches_by_time", "kind", "symbol", "last_us"),)
+
+
+class TapeState(Base):
+    """How far the trades or snapshots of one symbol are in bars, as JSON (``serving.tape.Tape``)."""
+
+    __tablename__ = "tapes"
+
+    kind: Mapped[str] = mapped_column(String(8), primary_key=True)
+    symbol: Mapped[str] = mapped_column(String(64), primary_key=True)
+    state: Mapped[dict[str, Any]] = mapped_column(JSON)
 
 
 class Contract(Base):

@@ -1,0 +1,52 @@
+"""The two kinds of tape: trades and snapshots of the book, as ``features`` makes bars of them."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from features.books.bars import BookBars
+from features.books.snapshots import SIDES, Books
+from features.columns import BOOK_LEVELS
+from features.trades.arrays import Trades
+from features.trades.bars import TradeBars
+from serving.store.tapes import Rows
+from serving.tape import NS_A_US, Closed, Kind
+
+#: Levels of a side that are kept of a snapshot: those that columns are made of.
+LEVELS = BOOK_LEVELS[-1]
+
+
+def trades_kind(*intervals_s: int) -> Kind:
+    """Rows are ``id, time_us, price, size, buy``."""
+    return Kind(
+        "trades",
+        "id",
+        True,
+        intervals_s,
+        lambda interval_s: TradeBars(pd.Timedelta(seconds=interval_s)),
+        TradeBars.from_json,
+        _feed_trades,
+    )
+
+
+def book_kind(*intervals_s: int) -> Kind:
+    """Rows are ``time_us`` and, (row, level), ``bid_px, bid_sz, ask_px, ask_sz``; a time has one snapshot."""
+    return Kind(
+        "book",
+        "time_us",
+        False,
+        intervals_s,
+        lambda interval_s: BookBars(pd.Timedelta(seconds=interval_s), levels=LEVELS),
+        BookBars.from_json,
+        _feed_book,
+    )
+
+
+def _feed_trades(builder: TradeBars, rows: Rows) -> Closed:
+    return builder.add(
+        Trades(rows["time_us"] * NS_A_US, rows["price"], rows["size"], rows["buy"], id=rows["id"])
+    )
+
+
+def _feed_book(builder: BookBars, rows: Rows) -> Closed:
+    return builder.add(Books(rows["time_us"] * NS_A_US, *(rows[name] for name in SIDES)))
