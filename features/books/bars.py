@@ -56,8 +56,9 @@ class BookBars:
     def __init__(
         self, interval: pd.Timedelta, levels: int = BOOK_LEVELS[-1], hole: pd.Timedelta = HOLE
     ) -> None:
-        """Bars of ``interval`` from the best ``levels`` of each side. Raises ``ValueError`` where one of the
-        three is not positive, or there are more levels than columns."""
+        """Bars of ``interval`` from the best ``levels`` of each side, as many as the source gives or fewer.
+        Raises ``ValueError`` where one of the three is not positive, or there are more levels than
+        columns."""
         if not 1 <= levels <= BOOK_LEVELS[-1]:
             raise ValueError(f"book columns cover 1 to {BOOK_LEVELS[-1]} levels, not {levels}")
         if min(interval, hole) <= pd.Timedelta(0):

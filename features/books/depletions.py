@@ -1,8 +1,9 @@
 """Depletions of the best price, and how much comes back: the resilience of a book.
 
 With q the size at the best price of a side in one book, and d what stands at that price or better in the
-next: the price is *depleted* where d <= q / 2. With b what stands there in the first book ``RECOVERY`` or
-more later, the share that is back is (b - d) / (q - d) within [0, 1].
+next: the price is *depleted* where no better one has come and d <= q / 2. With b what stands there in the
+first book ``RECOVERY`` or more later, the share that is back is (b - d) / (q - d) within [0, 1]. It is 1
+where all levels that the source shows are better than that price, which may stand out of sight behind them.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ class Depletions:
         """Those between each book and the next, and on which rows they are."""
         price, size = getattr(before, f"{side}_px")[:, 0], getattr(before, f"{side}_sz")[:, 0]
         left = _standing(side, after, price)
-        gone = left <= DEPLETED * size
+        sign = SIGNS[side]
+        gone = (left <= DEPLETED * size) & (sign * getattr(after, f"{side}_px")[:, 0] <= sign * price)
         return cls(after.time_ns[gone], price[gone], size[gone], left[gone]), gone
 
     def and_then(self, later: Depletions) -> Depletions:
@@ -67,7 +69,9 @@ class Depletions:
         answered[answered] = books.time_ns[at[answered]] - due[answered] <= hole_ns
         asked, then = self.rows(answered), books.rows(at[answered])
         back = (_standing(side, then, asked.price) - asked.left) / (asked.size - asked.left)
-        return then.time_ns, back.clip(0, 1), self.rows(waits)
+        sign = SIGNS[side]
+        out_of_sight = sign * getattr(then, f"{side}_px")[:, -1] > sign * asked.price
+        return then.time_ns, np.where(out_of_sight, 1.0, back.clip(0, 1)), self.rows(waits)
 
     def to_json(self) -> dict[str, Any]:
         return {f.name: getattr(self, f.name).tolist() for f in fields(self)}
