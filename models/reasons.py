@@ -12,7 +12,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,16 +39,6 @@ class Reason:
     log_effect: float
     rate_effect: float
     words: str
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "inputs": list(self.inputs),
-            "value": self.value,
-            "score": self.score,
-            "log_effect": self.log_effect,
-            "rate_effect": self.rate_effect,
-            "words": self.words,
-        }
 
 
 def reasons(

@@ -28,12 +28,17 @@ def utc_text(time_s: float | None) -> str | None:
 
 
 def answers(
-    symbol: str, decision: Decision, forecast: Forecast | None, regime: Mapping[str, float]
+    symbol: str,
+    decision: Decision,
+    forecast: Forecast | None,
+    regime: Mapping[str, float],
+    explanation: list[Answer] | None = None,
 ) -> list[Answer]:
     """The four answers of a decision, one a side and kind.
 
     ``forecast`` is what the answering rung rests on; below the rules rung there is none, and VaR and ES are
-    empty. Rates are fractions of notional, VaR and ES log losses over the horizon.
+    empty. Rates are fractions of notional, VaR and ES log losses over the horizon. ``explanation`` is the one
+    of ``serving.explain``, an entry a value, None where nothing is explained.
     """
     content = decision.to_json(with_inputs=False)
     shared = {
@@ -46,6 +51,10 @@ def answers(
         "regime": dict(regime),
     }
     tails = {} if forecast is None else {side: forecast.by_horizon(side) for side in ("long", "short")}
+    reasons: dict[tuple[str, str], Answer] = {}
+    for entry in explanation or []:
+        told = {name: entry[name] for name in ("against", "average_rate", "reasons")}
+        reasons[entry["side"], entry["kind"]] = told
     return [
         {
             "symbol": symbol,
@@ -57,6 +66,7 @@ def answers(
             "served_rate": value["served_rate"],
             "multiplier": value["multiplier"],
             "tail": tails.get(value["side"], []),
+            "explanation": reasons.get((value["side"], value["kind"])),
             "rules": value["rules"],
             "trace": [
                 t

@@ -60,7 +60,14 @@ class Champion:
     def look(self, market: Market) -> tuple[TailForecast, dict[str, dict[str, float]]]:
         """The model's forecast at the market's last close, before calibration, and regime probabilities by
         symbol; a contract whose inputs are missing is left out. Raises whatever the model raises."""
-        frame = self.artifact.pipeline.online(self._inputs(market))
+        return self.foresee(self.frame(market))
+
+    def frame(self, market: Market) -> FeatureFrame:
+        """What the model looks at: the features at the market's last close."""
+        return self.artifact.pipeline.online(self._inputs(market))
+
+    def foresee(self, frame: FeatureFrame) -> tuple[TailForecast, dict[str, dict[str, float]]]:
+        """See ``look``; ``frame`` is of one close."""
         return self.artifact.model.predict(frame), _regimes(frame)
 
     def past(self, market: Market, since: pd.Timestamp) -> TailForecast:

@@ -13,13 +13,14 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from features.durations import format_duration, whole_bars
+from features.pipeline import FeatureFrame
 from models.margin import engine, fhs
 from models.margin.base_rate import base_rates, rate_pair
 from models.margin.requirement import RequirementError
@@ -29,6 +30,7 @@ from serving.board import Answer, answers
 from serving.calibration import LiveCalibration, ReadCalibration
 from serving.champion import Champion
 from serving.contract import Contract, MonthlyRates, as_last_good
+from serving.explain import explanations, moved
 from serving.outlook import Forecast, Needs, Outlook, Seen
 from serving.rules_rung import VERSION, WeeklyTail, rules_forecast, week_of, weekly_tail
 from serving.store.decisions import NewDecision
@@ -61,11 +63,12 @@ class Decider:
         window: MarketWindow,
         read_closes: ReadCloses,
         read_calibration: ReadCalibration,
+        explain: Literal["always", "moved", "never"] = "always",
     ) -> None:
         self.needs = Needs.of(margin)
         self.interval_s, self.window = interval_s, window
         self.calibration = LiveCalibration(window, read_calibration)
-        self._margin, self._read_closes = margin, read_closes
+        self._margin, self._read_closes, self._explain = margin, read_closes, explain
         self.failures: Counter[str] = Counter()
         self.last_failure: str | None = None
         refuse_horizons_off_the_grid(interval_s, margin)
@@ -76,7 +79,7 @@ class Decider:
         """What is foreseen of each contract at the close ``until_s``, and the contracts with what was learned
         on the
         way (weekly tail, monthly rates)."""
-        forecasts, regimes = self._ask(champion, until_s)
+        forecasts, regimes, frame = self._ask(champion, until_s)
         version = "" if champion is None else champion.version
         outlooks, learned = {}, {}
         for contract in contracts:
@@ -88,6 +91,8 @@ class Decider:
             outlooks[symbol] = Outlook(model, rules, regimes.get(symbol, {}))
             rates = self._monthly_rates(contract, until_s)
             learned[symbol] = replace(contract, memory=replace(contract.memory, tail=tail, rates=rates))
+        if champion is not None and frame is not None:
+            outlooks = self._explained(champion, frame, outlooks, learned)
         return outlooks, learned
 
     def decide(
@@ -143,17 +148,23 @@ class Decider:
             memory=replace(memory, last_good=good, champion=champion),
         )
         forecast = None if behind is None else behind.forecast
-        shown = answers(symbol, decision, forecast, outlook.regime)
+        # Reasons are the champion's; of what another rung asks they say nothing.
+        explanation = outlook.explanation if decision.rung == "champion" else None
+        shown = answers(symbol, decision, forecast, outlook.regime, explanation)
         return Decided(
-            _row(trigger, decision, after, forecast, outlook.regime, shown), after, decision, shown
+            _row(trigger, decision, after, forecast, outlook.regime, explanation, shown),
+            after,
+            decision,
+            shown,
         )
 
     def _ask(
         self, champion: Champion | None, until_s: int
-    ) -> tuple[Mapping[str, Forecast] | None, Mapping[str, Mapping[str, float]]]:
-        """Forecasts (None where there is no model, or none that answers) and regimes by symbol."""
+    ) -> tuple[Mapping[str, Forecast] | None, Mapping[str, Mapping[str, float]], FeatureFrame | None]:
+        """Forecasts (None where there is no model, or none that answers) and regimes by symbol, and the
+        features that they were made from."""
         if champion is None:
-            return None, {}
+            return None, {}, None
         self.calibration.follow(champion)
         try:
             self.calibration.absorb(champion, until_s)
@@ -163,13 +174,42 @@ class Decider:
                 f"model version {champion.version}: {type(error).__name__}: {error}",
             )
         try:
-            said, regimes = champion.look(self.window.market(until_s, champion.look_back_bars))
-            return self.calibration.forecasts(until_s, said), regimes
+            frame = champion.frame(self.window.market(until_s, champion.look_back_bars))
+            said, regimes = champion.foresee(frame)
+            return self.calibration.forecasts(until_s, said), regimes, frame
         except (Exception, SystemExit) as error:  # a model is somebody else's code: it may raise anything
             self._fail(
                 "the model raised", f"model version {champion.version}: {type(error).__name__}: {error}"
             )
-            return None, {}
+            return None, {}, None
+
+    def _explained(
+        self,
+        champion: Champion,
+        frame: FeatureFrame,
+        outlooks: dict[str, Outlook],
+        contracts: Mapping[str, Contract],
+    ) -> dict[str, Outlook]:
+        """The outlooks with the reasons that are asked for. A model that cannot tell them still answers."""
+        asked = {s: o.champion for s, o in outlooks.items() if o.champion is not None}
+        if self._explain == "moved":
+            last = {s: contracts[s].memory.last_good for s in asked}
+            asked = {
+                s: seen
+                for s, seen in asked.items()
+                if moved(None if (good := last[s]) is None else good.candidate, seen.candidate)
+            }
+        if self._explain == "never" or not asked:
+            return outlooks
+        try:
+            told = explanations(champion.artifact.model, frame, asked, self.needs)
+        except (Exception, SystemExit) as error:  # as in _ask
+            self._fail(
+                "the model explained nothing",
+                f"model version {champion.version}: {type(error).__name__}: {error}",
+            )
+            return outlooks
+        return {s: replace(o, explanation=told.get(s)) for s, o in outlooks.items()}
 
     def _seen(self, forecast: Forecast | None, symbol: str, made_at_s: int, version: str) -> Seen | None:
         if forecast is None:
@@ -271,12 +311,14 @@ def _row(
     after: Contract,
     forecast: Forecast | None,
     regime: Mapping[str, float],
+    explanation: list[dict[str, Any]] | None,
     shown: list[Answer],
 ) -> NewDecision:
     record: dict[str, Any] = {
         "decision": decision.to_json(),
         "forecast": None if forecast is None else forecast.to_json(),
         "regime": dict(regime),
+        "explanation": explanation,
         "champion": after.memory.champion,
     }
     return NewDecision(

@@ -76,7 +76,12 @@ class DecisionLoop:
         self._engine, self._settings, self._clock, self._champion = engine, settings, clock, champion
         self._window = MarketWindow(settings.interval_s, settings.window_bars)
         self._decider = Decider(
-            settings.interval_s, margin, self._window, self._closes, self._stored_calibration
+            settings.interval_s,
+            margin,
+            self._window,
+            self._closes,
+            self._stored_calibration,
+            explain=settings.explain,
         )
         self._contracts: dict[str, Contract] = {}
         self._outlooks: dict[str, Outlook] = {}

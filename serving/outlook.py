@@ -136,8 +136,10 @@ class Seen:
 @dataclass(frozen=True)
 class Outlook:
     """What is foreseen of a contract at a close; None where a rung has nothing to say. ``regime`` holds the
-    filtered probabilities by name, empty where the model in use has none."""
+    filtered probabilities by name, empty where the model in use has none. ``explanation`` says why the
+    champion asks what it asks (``serving.explain``), None where nothing does."""
 
     champion: Seen | None = None
     rules: Seen | None = None
     regime: Mapping[str, float] = field(default_factory=dict)
+    explanation: list[dict[str, Any]] | None = None

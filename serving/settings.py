@@ -52,6 +52,9 @@ class ServingSettings(Section):
     model_cache: Path | None = None
     #: Closes that came while nobody decided (an outage) are decided in order, the newest this many of them.
     catch_up_bars: int = Field(48, ge=1)
+    #: Which decisions of the champion say why they ask what they ask: all, those whose requirement moved by
+    #: more than 5 % since the contract's last of a champion, or none.
+    explain: Literal["always", "moved", "never"] = "always"
     #: Bars kept in memory. The rules rung looks back 740 days from the start of the week (see
     #: ``rules_rung``).
     history_days: int = Field(750, ge=1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 
 import numpy as np
@@ -42,7 +41,6 @@ def test_the_strongest_come_first_and_are_told_on_the_rate() -> None:
     assert second.words == (
         "taker selling over 1 h 3.1 standard deviations above normal: raises the 1h margin of longs by 22 %"
     )
-    assert json.dumps([r.to_json() for r in (first, second)], allow_nan=False)
 
 
 def test_a_short_is_told_on_its_own_rate() -> None:
