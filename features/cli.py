@@ -67,6 +67,23 @@ def import_binance(
         )
 
 
+@app.command("book")
+def book_command(
+    files: Annotated[list[Path], typer.Option("--in", help="parquet files of snapshots, oldest first")],
+    interval: Annotated[str, typer.Option(help="bar length: 10s, 1m, 15m, ...")],
+    out: Annotated[Path, typer.Option(help="folder to write SYMBOL.parquet files into")],
+    symbol: Annotated[str | None, typer.Option(help="which symbol; default: all of the files")] = None,
+    market: Annotated[str | None, typer.Option(help="which market, where a symbol is in several")] = None,
+    bars: Annotated[Path | None, typer.Option(help="folder of bars to write the columns beside")] = None,
+) -> None:
+    """Book columns of bars (spread, depth, imbalance, order flow, resilience) from order-book snapshots."""
+    from features.commands.book import make_book_columns
+
+    step = parse_duration(interval)
+    for line in make_book_columns(files, step, out, symbol=symbol, market=market, bars=bars):
+        typer.echo(line)
+
+
 @app.command("describe")
 def describe_command(
     folder: Annotated[Path, typer.Argument(help="folder of SYMBOL.parquet files")],

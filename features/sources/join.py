@@ -1,0 +1,58 @@
+"""Tables of ``features.columns`` alone, without prices, onto the grid of a market."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from features.bars import BarError, Market, check_open_time
+from features.columns import EXTRA_COLUMNS
+from features.durations import format_duration
+
+
+def with_tables(market: Market, tables: Mapping[str, pd.DataFrame]) -> Market:
+    """The market with the columns of the tables, by symbol, each with ``open_time`` of bars of the market's
+    interval. What a table does not have, NaN; rows outside the market's times and symbols are left out.
+
+    Raises:
+        BarError: naming the symbol, where open times have no zone, occur twice or are not on the grid, and
+            for a column that is not one of ``features.columns``.
+        ValueError: where no table is of a symbol of the market.
+    """
+    if not set(tables) & set(market.symbols):
+        raise ValueError(
+            f"the tables are of {list(tables)[:5]} and the market of {list(market.symbols)[:5]}; "
+            f"give tables of its symbols"
+        )
+    aligned = {s: _checked(t, market.interval, s) for s, t in tables.items() if s in market.symbols}
+    names = [c for c in EXTRA_COLUMNS if any(c in t for t in aligned.values())]
+    columns = {}
+    for name in names:
+        known = {s: t[name].reindex(market.times) for s, t in aligned.items() if name in t}
+        columns[name] = pd.DataFrame(known, market.times, list(market.symbols), dtype="float64")
+    return market.with_columns(columns)
+
+
+def _checked(table: pd.DataFrame, interval: pd.Timedelta, where: str) -> pd.DataFrame:
+    """Indexed by close time."""
+    check_open_time(table, where)
+    unknown = [c for c in table.columns if c != "open_time" and c not in EXTRA_COLUMNS]
+    if unknown:
+        raise BarError(where, f"columns {unknown} are unknown", "keep to the columns of features.columns")
+    times = pd.DatetimeIndex(table["open_time"]).tz_convert("UTC").as_unit("ns")
+    step = interval // pd.Timedelta(1, unit="ns")
+    for broken, words, remedy in (
+        (times.duplicated(), "open time occurs twice", "keep one row per open time"),
+        (
+            times.asi8 % step != 0,
+            f"open time is not on the {format_duration(interval)} grid of the market",
+            "make the columns at the interval of the bars",
+        ),
+    ):
+        if broken.any():
+            row = int(broken.argmax())
+            raise BarError(
+                where, words, remedy, row=row, column="open_time", value=times[row], count=int(broken.sum())
+            )
+    return table.drop(columns="open_time").set_index(times + interval)
