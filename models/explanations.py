@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -75,7 +76,7 @@ class Contributions:
         if not (np.isfinite(self.baseline).all() and np.isfinite(self.effects).all()):
             raise ValueError("a baseline or an effect is not finite; check the inputs of the forecast")
 
-    @property
+    @cached_property
     def log_es(self) -> Array:
         """(row, cell): what the effects lead to."""
         return np.asarray(self.baseline + self.effects.sum(axis=-1))
