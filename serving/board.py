@@ -33,12 +33,14 @@ def answers(
     forecast: Forecast | None,
     regime: Mapping[str, float],
     explanation: list[Answer] | None = None,
+    known: Mapping[str, Any] | None = None,
 ) -> list[Answer]:
     """The four answers of a decision, one a side and kind.
 
     ``forecast`` is what the answering rung rests on; below the rules rung there is none, and VaR and ES are
     empty. Rates are fractions of notional, VaR and ES log losses over the horizon. ``explanation`` is the one
-    of ``serving.explain``, an entry a value, None where nothing is explained.
+    of ``serving.explain``, an entry a value, None where nothing is explained. ``known`` is that of
+    ``serving.inputs.Known`` where the champion answers; of what is missing the families are told.
     """
     content = decision.to_json(with_inputs=False)
     shared = {
@@ -49,6 +51,8 @@ def answers(
         "mode": decision.mode,
         "model_version": decision.model_version,
         "regime": dict(regime),
+        "finer_until": None if known is None else utc_text(known["finer_until_s"]),
+        "missing_inputs": [] if known is None else sorted(known["missing"]),
     }
     tails = {} if forecast is None else {side: forecast.by_horizon(side) for side in ("long", "short")}
     reasons: dict[tuple[str, str], Answer] = {}

@@ -20,6 +20,7 @@ from models.forecast.base import TailForecast
 from models.forecast.calibration import CalibrationState, absorb, calibrated
 from serving.board import utc_text
 from serving.champion import Champion
+from serving.inputs import LayUnder, nothing_finer
 from serving.outlook import Forecast
 from serving.window import MarketWindow
 
@@ -45,8 +46,10 @@ class LiveCalibration:
     """Holds the ``standing`` of the champion in use. One writer, the decision loop; a reader gets one
     standing whole. What is ``unsaved`` goes into the store with the decisions that were made with it."""
 
-    def __init__(self, window: MarketWindow, read: ReadCalibration) -> None:
-        self._window, self._read = window, read
+    def __init__(
+        self, window: MarketWindow, read: ReadCalibration, lay_under: LayUnder = nothing_finer
+    ) -> None:
+        self._window, self._read, self._lay_under = window, read, lay_under
         self._said: dict[int, TailForecast] = {}
         self._saved: Standing | None = None
         self.standing = Standing("", None)
@@ -126,7 +129,9 @@ class LiveCalibration:
         interval_s = self._window.interval_s
         closes_s = [c for c in range(first_s, last_s + 1, interval_s) if c not in self._said]
         span = (closes_s[-1] - closes_s[0]) // interval_s
-        market = self._window.market(closes_s[-1], champion.look_back_bars + span)
+        market = self._lay_under(
+            self._window.market(closes_s[-1], champion.look_back_bars + span), champion.asked
+        )
         said = champion.past(market, _time(closes_s[0]))
         times_s = pd.DatetimeIndex(said.rows.get_level_values("time")).as_unit("s").asi8
         for close_s in closes_s:

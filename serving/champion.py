@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,6 +22,7 @@ from features.durations import window_bars
 from features.pipeline import FeatureFrame
 from models.artifact import Artifact, read_artifact
 from models.forecast.base import TailForecast
+from serving.inputs import Asked, completed
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +54,11 @@ class Champion:
     version: str
     artifact: Artifact
 
+    @cached_property
+    def asked(self) -> Asked:
+        """What its features read beyond the bars of the decision grid."""
+        return Asked.by(self.artifact.pipeline)
+
     @property
     def look_back_bars(self) -> int:
         """The bars that its features look back, at the interval that it was trained on."""
@@ -78,12 +85,14 @@ class Champion:
         )
 
     def _inputs(self, market: Market) -> Market:
-        """The leader that it was trained with leads; contracts that it never saw follow."""
+        """The leader that it was trained with leads; contracts that it never saw follow. What is lacking is
+        NaN."""
         trained = [s for s in self.artifact.info.symbols if s in market.symbols]
         order = trained + [s for s in market.symbols if s not in trained]
         # Every frame is cut once a look-back; those that no feature reads are not worth it.
-        read = {"close"}.union(*(f.needs for f in self.artifact.pipeline.chosen))
-        return market.reading([c for c in market.columns if c in read]).select(order)
+        read = {"close"}.union(*((*f.needs, *f.uses) for f in self.artifact.pipeline.chosen))
+        cut = replace(market.reading([c for c in market.columns if c in read]), finer=market.finer)
+        return completed(cut.select(order), self.artifact.pipeline)
 
 
 def _regimes(frame: FeatureFrame) -> dict[str, dict[str, float]]:
@@ -108,8 +117,10 @@ class ChampionWatch:
         poll_s: float,
         on_change: Callable[[], None] = lambda: None,
         load: Callable[[Path], Artifact] = read_artifact,
+        finer_history: pd.Timedelta | None = None,
     ) -> None:
         self._registry, self._cache, self._interval = registry, cache, interval
+        self._finer_history = finer_history
         self._poll_s, self._on_change, self._load = poll_s, on_change, load
         self._opened: RegistryLike | None = None
         self._stop = threading.Event()
@@ -169,8 +180,14 @@ class ChampionWatch:
                 f"the champion was trained on {artifact.pipeline.interval} bars and the feed has "
                 f"{self._interval} bars; set [serving] interval_s, or train on bars of the feed's interval"
             )
+        made = Champion(str(version.number), artifact)
+        if self._finer_history is not None and made.asked.look_back > self._finer_history:
+            raise ValueError(
+                f"the champion looks back {made.asked.look_back} at finer bars and {self._finer_history} are "
+                f"kept; set [serving] finer_history_days"
+            )
         logger.info("champion is version %s (%s)", version.number, artifact.info.model)
-        return Champion(str(version.number), artifact)
+        return made
 
     def _tell(self, error: str) -> None:
         if error != self.error:

@@ -31,6 +31,8 @@ from serving.calibration import LiveCalibration, ReadCalibration
 from serving.champion import Champion
 from serving.contract import Contract, MonthlyRates, as_last_good
 from serving.explain import explanations, moved
+from serving.finer import FinerGrid
+from serving.inputs import Known, missing_inputs, nothing_finer
 from serving.outlook import Forecast, Needs, Outlook, Seen
 from serving.rules_rung import VERSION, WeeklyTail, rules_forecast, week_of, weekly_tail
 from serving.store.decisions import NewDecision
@@ -64,10 +66,13 @@ class Decider:
         read_closes: ReadCloses,
         read_calibration: ReadCalibration,
         explain: Literal["always", "moved", "never"] = "always",
+        finer: FinerGrid | None = None,
     ) -> None:
         self.needs = Needs.of(margin)
         self.interval_s, self.window = interval_s, window
-        self.calibration = LiveCalibration(window, read_calibration)
+        self._finer = finer
+        self._lay_under = nothing_finer if finer is None else finer.laid_under
+        self.calibration = LiveCalibration(window, read_calibration, self._lay_under)
         self._margin, self._read_closes, self._explain = margin, read_closes, explain
         self.failures: Counter[str] = Counter()
         self.last_failure: str | None = None
@@ -81,6 +86,7 @@ class Decider:
         way (weekly tail, monthly rates)."""
         forecasts, regimes, frame = self._ask(champion, until_s)
         version = "" if champion is None else champion.version
+        missing = {} if frame is None else missing_inputs(frame)
         outlooks, learned = {}, {}
         for contract in contracts:
             symbol = contract.symbol
@@ -88,7 +94,9 @@ class Decider:
             model = self._seen((forecasts or {}).get(symbol), symbol, until_s, version)
             if forecasts is not None and symbol not in forecasts:
                 self.failures["the model left a contract out"] += 1
-            outlooks[symbol] = Outlook(model, rules, regimes.get(symbol, {}))
+            finer_until_s = None if self._finer is None else self._finer.known_until(symbol, until_s)
+            known = Known(finer_until_s, missing.get(symbol, {}))
+            outlooks[symbol] = Outlook(model, rules, regimes.get(symbol, {}), known=known)
             rates = self._monthly_rates(contract, until_s)
             learned[symbol] = replace(contract, memory=replace(contract.memory, tail=tail, rates=rates))
         if champion is not None and frame is not None:
@@ -150,9 +158,10 @@ class Decider:
         forecast = None if behind is None else behind.forecast
         # Reasons are the champion's; of what another rung asks they say nothing.
         explanation = outlook.explanation if decision.rung == "champion" else None
-        shown = answers(symbol, decision, forecast, outlook.regime, explanation)
+        known = outlook.known.to_json() if decision.rung == "champion" else None
+        shown = answers(symbol, decision, forecast, outlook.regime, explanation, known)
         return Decided(
-            _row(trigger, decision, after, forecast, outlook.regime, explanation, shown),
+            _row(trigger, decision, after, forecast, outlook.regime, explanation, known, shown),
             after,
             decision,
             shown,
@@ -174,7 +183,8 @@ class Decider:
                 f"model version {champion.version}: {type(error).__name__}: {error}",
             )
         try:
-            frame = champion.frame(self.window.market(until_s, champion.look_back_bars))
+            market = self.window.market(until_s, champion.look_back_bars)
+            frame = champion.frame(self._lay_under(market, champion.asked))
             said, regimes = champion.foresee(frame)
             return self.calibration.forecasts(until_s, said), regimes, frame
         except (Exception, SystemExit) as error:  # a model is somebody else's code: it may raise anything
@@ -312,6 +322,7 @@ def _row(
     forecast: Forecast | None,
     regime: Mapping[str, float],
     explanation: list[dict[str, Any]] | None,
+    known: dict[str, Any] | None,
     shown: list[Answer],
 ) -> NewDecision:
     record: dict[str, Any] = {
@@ -319,6 +330,7 @@ def _row(
         "forecast": None if forecast is None else forecast.to_json(),
         "regime": dict(regime),
         "explanation": explanation,
+        "known": known,
         "champion": after.memory.champion,
     }
     return NewDecision(

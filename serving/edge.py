@@ -30,9 +30,9 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 BODY_S, ANSWER_S = 10.0, 15.0
 #: A probe carries no token.
 OPEN_PATHS = frozenset({"/livez", "/readyz", "/healthz"})
-INGEST_PATHS = frozenset({"/v1/bars"})
+INGEST_PATHS = frozenset({"/v1/bars", "/v1/trades", "/v1/book"})
 ENDPOINTS = (
-    "POST /v1/bars, /v1/multipliers, /v1/forecast; "
+    "POST /v1/bars, /v1/trades, /v1/book, /v1/multipliers, /v1/forecast; "
     "GET /live/multipliers, /live/multipliers/SYMBOL, /live/status, /livez, /readyz, /metrics"
 )
 _REMEDIES = {
@@ -171,7 +171,7 @@ class Edge:
             error_body(
                 "too_large",
                 f"the body is larger than {self.limit} bytes",
-                "send the bars in several requests",
+                "send the rows in several requests",
                 field="body",
                 value=size,
             ),
@@ -285,11 +285,10 @@ def _invalid(detail: dict[str, Any], body: bytes) -> dict[str, Any]:
                 found = found[step]  # type: ignore[index] # whatever has no such step is shown as nothing
         except (ValueError, TypeError, KeyError, IndexError, RecursionError):
             found = None
-    row = (
-        detail["loc"][1]
-        if len(place) > 1 and place[0] == "bars" and isinstance(detail["loc"][1], int)
-        else None
-    )
+    # Bars are rows; trades and snapshots are columns in blocks: book.0.bid_price.7.
+    at = {"bars": 1, "trades": 3, "book": 3}.get(place[0]) if place else None
+    row = detail["loc"][at] if at is not None and len(place) > at else None
+    row = row if isinstance(row, int) else None
     field = ".".join(place) or "body"
     return error_body(
         "invalid_json" if kind == "json_invalid" else "invalid_input",

@@ -4,6 +4,8 @@
     |-- InvalidInputError        422   a field breaks a rule
     |-- UnknownSymbolError       404   no such contract here
     |-- ContradictingBarError    409   a bar differs from the stored one
+    |-- ContradictingRowError    409   a trade or snapshot differs from the one that was taken
+    |-- NotConfiguredError       409   the server was started without what this needs
     |-- ForecastUnavailableError 422   the bars of the request do not carry a forecast
     `-- StoreBusyError           503   the store did not answer in time; try again
 
@@ -88,6 +90,14 @@ class UnknownSymbolError(RefusedError):
 
 class ContradictingBarError(RefusedError):
     code, status = "contradicting_bar", HTTPStatus.CONFLICT
+
+
+class ContradictingRowError(RefusedError):
+    code, status = "contradicting_row", HTTPStatus.CONFLICT
+
+
+class NotConfiguredError(RefusedError):
+    code, status = "not_configured", HTTPStatus.CONFLICT
 
 
 class ForecastUnavailableError(RefusedError):

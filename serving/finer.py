@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -19,6 +19,7 @@ from features.bars import Market
 from features.columns import BOOK_COLUMNS, TRADE_COLUMNS
 from features.resample import merged
 from serving.desk import Made, TapeDesk
+from serving.inputs import Asked
 from serving.settings import ServingSettings
 from serving.store.bars import SymbolBars, newest_close, read_bars
 from serving.store.details import read_details
@@ -26,14 +27,6 @@ from serving.window import MarketWindow
 
 #: Columns that trades and books give a bar.
 COLUMNS = tuple(c.name for c in (*TRADE_COLUMNS, *BOOK_COLUMNS))
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What features read beyond the bar contract: columns of the decision grid, and columns by finer grid."""
-
-    columns: tuple[str, ...] = ()
-    finer: Mapping[pd.Timedelta, tuple[str, ...]] = field(default_factory=dict)
 
 
 class FinerGrid:

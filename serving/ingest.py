@@ -10,6 +10,7 @@ import pandas as pd
 from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
+from features.durations import format_duration, parse_duration
 from serving.clock import Clock, WallClock
 from serving.errors import ContradictingBarError, InvalidInputError, StoreBusyError, UnknownSymbolError
 from serving.requests import BarIn, BarsRequest, checked_bars
@@ -33,23 +34,28 @@ class Ingest:
     settings: ServingSettings
     clock: Clock
     offer: Callable[[Mapping[str, SymbolBars]], int]
+    offer_finer: Callable[[Mapping[str, SymbolBars]], None] = lambda _: None
     wall: Clock = field(default_factory=WallClock)
 
     def take(self, request: BarsRequest) -> dict[str, Any]:
-        """Store the bars; returns how many were new (``accepted``) and known already (``repeats``).
+        """Store the bars; returns how many were new (``accepted``), known already (``repeats``) and left out
+        because the server had made another bar of trades before (``late``).
 
         Raises ``InvalidInputError``, ``UnknownSymbolError``, ``ContradictingBarError`` or ``StoreBusyError``;
         then nothing was stored.
         """
         s = self.settings
+        interval = self._interval(request.interval)
+        interval_s = int(interval.total_seconds())
         self._refuse_unknown(request.bars)
-        batch = checked_bars(request.bars, s.interval)
-        self._refuse_the_future(request.bars)
+        batch = checked_bars(request.bars, interval)
+        self._refuse_the_future(request.bars, interval_s)
         source = request.source or s.source
+        decided = interval == s.interval
         try:
             with self.engine.begin() as connection:
-                added = add_bars(connection, source, s.interval_s, batch)
-                if source == s.source:
+                added = add_bars(connection, source, interval_s, batch)
+                if source == s.source and decided:
                     list_contracts(connection, list(batch))
         except ContradictionError as error:
             raise _contradiction(error, request.bars) from error
@@ -57,12 +63,36 @@ class Ingest:
             raise StoreBusyError(
                 "the store did not take the bars in time", "send the same batch again: repeats are harmless"
             ) from error
-        waiting = self.offer(added.new if source == s.source else {})
+        own = added.new if source == s.source else {}
+        if not decided and own:
+            self.offer_finer(own)
+        waiting = self.offer(own if decided else {})
         return {
             "accepted": sum(len(b.closes_s) for b in added.new.values()),
             "repeats": added.repeats,
+            "late": added.late,
             "pending_closes": waiting,
         }
+
+    def _interval(self, asked: str | None) -> pd.Timedelta:
+        """The interval of the bars of a request."""
+        s = self.settings
+        if asked is None:
+            return s.interval
+        known = [i for i in (s.interval, s.finer_interval) if i is not None]
+        try:
+            interval = parse_duration(asked)
+        except ValueError:
+            interval = None
+        if interval not in known:
+            raise InvalidInputError(
+                f"bars of {asked} are not taken here",
+                f"send bars of {' or '.join(format_duration(i) for i in known)}; [serving] interval_s and "
+                f"finer_interval_s say which",
+                field="interval",
+                value=asked,
+            )
+        return interval
 
     def _refuse_unknown(self, bars: list[BarIn]) -> None:
         listed = self.settings.symbols
@@ -76,11 +106,11 @@ class Ingest:
                     row=row,
                 )
 
-    def _refuse_the_future(self, bars: list[BarIn]) -> None:
+    def _refuse_the_future(self, bars: list[BarIn], interval_s: int) -> None:
         allowed_s = CLOCK_SKEW_S if self.clock.runs_alone else FARTHEST_AHEAD_S
         now_s = self.clock.now_s(None) if self.clock.runs_alone else self.wall.now_s(None)
         for row, bar in enumerate(bars):
-            ahead_s = bar.open_time.timestamp() + self.settings.interval_s - now_s
+            ahead_s = bar.open_time.timestamp() + interval_s - now_s
             if ahead_s > allowed_s:
                 raise InvalidInputError(
                     f"row {row} ({bar.symbol}): the bar closes {ahead_s:.0f} s from now",

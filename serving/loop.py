@@ -9,6 +9,10 @@ The champion's calibration goes on with each close that is decided, and is store
 
 Bars of one close belong into one request. One that comes later than its close's decisions is decided by
 itself where it is its contract's newest, else it only completes the history.
+
+Where there are finer bars, trades or books (``serving.finer``), the decisions of a close wait for what of
+them belongs to it, up to ``trade_tolerance_s`` after the close by the wall clock; by the clock of the bars
+they do not wait: a bar says that its interval is over.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ import logging
 import math
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -33,6 +37,7 @@ from serving.champion import Champion
 from serving.clock import Clock
 from serving.contract import Contract
 from serving.decider import Decided, Decider
+from serving.finer import FinerGrid
 from serving.outlook import Outlook
 from serving.settings import ServingSettings
 from serving.store.bars import SymbolBars, newest_close, read_bars, read_closes
@@ -72,8 +77,10 @@ class DecisionLoop:
         margin: MarginSettings,
         clock: Clock,
         champion: ChampionSource,
+        finer: FinerGrid | None = None,
     ) -> None:
         self._engine, self._settings, self._clock, self._champion = engine, settings, clock, champion
+        self._finer = finer
         self._window = MarketWindow(settings.interval_s, settings.window_bars)
         self._decider = Decider(
             settings.interval_s,
@@ -82,6 +89,7 @@ class DecisionLoop:
             self._closes,
             self._stored_calibration,
             explain=settings.explain,
+            finer=finer,
         )
         self._contracts: dict[str, Contract] = {}
         self._outlooks: dict[str, Outlook] = {}
@@ -176,7 +184,7 @@ class DecisionLoop:
                 while steps and not self._stop.is_set():
                     steps[0]()
                     steps.pop(0)
-                self._woken.wait(self._settings.decision_tick_s)
+                self._woken.wait(self._rest_s())
                 self._woken.clear()
                 if self._stop.is_set():
                     return
@@ -214,6 +222,8 @@ class DecisionLoop:
             newest_s = newest_close(connection, s.source, s.interval_s)
             since_s = 0 if newest_s is None else newest_s - (self._window.bars - 1) * s.interval_s
             bars = {r.symbol: read_bars(connection, s.source, s.interval_s, r.symbol, since_s) for r in rows}
+            if self._finer is not None:
+                self._finer.load(connection, [r.symbol for r in rows])
         self._contracts = {r.symbol: Contract.stored(r) for r in rows}
         self._window.add_symbols([r.symbol for r in rows])
         self._version_in_use = max((c.memory.champion for c in self._contracts.values()), default="")
@@ -261,7 +271,9 @@ class DecisionLoop:
         self._version_in_use = version
 
     def run_pending(self) -> int:
-        """Decide the waiting closes, oldest first; returns how many were decided."""
+        """Decide the waiting closes, oldest first, but for one that waits for what is finer; returns how many
+        were decided."""
+        self._gather()
         decided = 0
         while not self._stop.is_set():
             with self._lock:
@@ -269,6 +281,8 @@ class DecisionLoop:
                     return decided
                 close_s = min(self._pending)
                 batch, waiting = dict(self._pending[close_s]), len(self._pending)
+            if self._wait_s(close_s, batch) > 0:
+                return decided
             decided += self._close(close_s, batch, skip=waiting > self._settings.catch_up_bars)
             with self._lock:
                 left = self._pending[close_s]
@@ -277,6 +291,36 @@ class DecisionLoop:
                 if not left:
                     del self._pending[close_s]
         return decided
+
+    def _gather(self) -> None:
+        """Take in what is finer; bars of the decision interval that it made wait for their decisions."""
+        if self._finer is None:
+            return
+        with self._lock:
+            newest = [s for s in (self._window.newest_s, *self._pending) if s is not None]
+        alone = self._clock.runs_alone
+        if alone or newest:
+            now_s = self._clock.now_s(max(newest, default=None))
+            made = self._finer.gather(now_s, passed=not alone)
+        else:
+            made = self._finer.gather(None, passed=False)
+        if made:
+            self.offer(made)
+
+    def _wait_s(self, close_s: int, symbols: Iterable[str]) -> float:
+        """How long the decisions of a close wait for what is finer."""
+        if self._finer is None or not self._clock.runs_alone:
+            return 0.0
+        until_s = self._finer.awaited_until_s(close_s, symbols)
+        return 0.0 if until_s is None else until_s - self._clock.now_s(self._window.newest_s)
+
+    def _rest_s(self) -> float:
+        """How long the loop sleeps where nobody wakes it."""
+        tick_s = self._settings.decision_tick_s
+        with self._lock:
+            first = min(self._pending, default=None)
+            batch = [] if first is None else list(self._pending[first])
+        return tick_s if first is None else min(tick_s, max(0.0, self._wait_s(first, batch)))
 
     def tick(self) -> None:
         """Look at every contract as time passes without bars. A decision is kept where the answer gets worse

@@ -19,6 +19,7 @@ from models.margin.limits import Limits
 from models.margin.requirement import candidate
 from models.margin.types import SIDES, Candidate, Tail
 from models.settings import MarginSettings
+from serving.inputs import Known
 
 Array = NDArray[np.float64]
 
@@ -137,9 +138,11 @@ class Seen:
 class Outlook:
     """What is foreseen of a contract at a close; None where a rung has nothing to say. ``regime`` holds the
     filtered probabilities by name, empty where the model in use has none. ``explanation`` says why the
-    champion asks what it asks (``serving.explain``), None where nothing does."""
+    champion asks what it asks (``serving.explain``), None where nothing does. ``known`` is what the champion
+    knew and did not know beyond the bars."""
 
     champion: Seen | None = None
     rules: Seen | None = None
     regime: Mapping[str, float] = field(default_factory=dict)
     explanation: list[dict[str, Any]] | None = None
+    known: Known = field(default_factory=Known)

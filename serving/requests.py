@@ -56,6 +56,10 @@ class BarsRequest(BaseModel):
 
     bars: list[BarIn] = Field(min_length=1)
     source: Symbol | None = Field(None, description="which feed they come from; default: the one decided on")
+    interval: Annotated[str, StringConstraints(max_length=16)] | None = Field(
+        None,
+        description="their length, 15m say: that of the decisions (the default), or the server's finer one",
+    )
 
 
 class MultipliersRequest(BaseModel):

@@ -6,12 +6,17 @@ import gc
 import logging
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
+
+import pandas as pd
 
 from models.settings import MarginSettings
 from serving.board import Board
 from serving.champion import Champion, ChampionWatch, RegistryLike
 from serving.clock import clock_named
+from serving.desk import TapeDesk
+from serving.finer import FinerGrid
 from serving.forecast import forecast_from
 from serving.ingest import Ingest
 from serving.loop import DecisionLoop
@@ -21,6 +26,8 @@ from serving.settings import ServingSettings
 from serving.store.engine import store_engine
 from serving.store.lease import sole_decider
 from serving.store.migrate import migrate
+from serving.tape_ingest import TapeIngest
+from serving.tape_requests import BookRequest, TradesRequest
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +55,7 @@ class Runtime:
         self._loop: DecisionLoop | None = None
         self._watch: ChampionWatch | None = None
         self._ingest: Ingest | None = None
+        self._tapes: TapeIngest | None = None
 
     def open(self) -> None:
         """Migrate and lock the store, publish what it last published, start deciding.
@@ -66,11 +74,20 @@ class Runtime:
             s.interval,
             poll_s=s.model_poll_s,
             on_change=self._champion_changed,
+            finer_history=pd.Timedelta(days=s.finer_history_days),
         )
-        loop = DecisionLoop(engine, s, self.margin, clock, watch)
+        desk = finer = None
+        if s.finer_interval_s is not None:
+            desk = TapeDesk(engine, s)
+            desk.load()
+            finer = FinerGrid(engine, s, desk)
+        loop = DecisionLoop(engine, s, self.margin, clock, watch, finer)
         loop.publish_stored()
         self._watch, self._loop = watch, loop
         self._ingest = Ingest(engine, s, clock, loop.offer)
+        if finer is not None:
+            self._ingest = replace(self._ingest, offer_finer=finer.offer)
+        self._tapes = TapeIngest(desk, s, clock, loop.wake)
         loop.start()
         self._open.callback(loop.stop)
         watch.start()
@@ -93,6 +110,16 @@ class Runtime:
         """See ``serving.ingest``."""
         assert self._ingest is not None, "open the runtime first"
         return self._ingest.take(request)
+
+    def take_trades(self, request: TradesRequest) -> dict[str, Any]:
+        """See ``serving.tape_ingest``."""
+        assert self._tapes is not None, "open the runtime first"
+        return self._tapes.take_trades(request)
+
+    def take_book(self, request: BookRequest) -> dict[str, Any]:
+        """See ``serving.tape_ingest``."""
+        assert self._tapes is not None, "open the runtime first"
+        return self._tapes.take_book(request)
 
     def forecast(self, request: ForecastRequest) -> dict[str, Any]:
         """See ``serving.forecast``."""
@@ -118,6 +145,8 @@ class Runtime:
             "champion": champion,
             "clock": self.settings.clock,
             "interval_s": self.settings.interval_s,
+            "finer_interval_s": self.settings.finer_interval_s,
+            "tapes": {} if self._tapes is None else self._tapes.status(),
             "source": self.settings.source,
         }
 

@@ -27,6 +27,7 @@ from serving.requests import (
 )
 from serving.runtime import Runtime
 from serving.settings import ServingSettings
+from serving.tape_requests import BookRequest, TradesRequest
 
 runtime = Runtime(ServingSettings(), MarginSettings())
 logging.getLogger("bentoml._internal.server.http_app").addFilter(ClientMistakes())
@@ -69,6 +70,19 @@ class Foremargin:
         """Take new bars. A bar that is stored already is counted as a repeat; one that contradicts, or breaks
         a rule, refuses the whole batch."""
         return await anyio.to_thread.run_sync(runtime.take_bars, request, limiter=self._one_batch)
+
+    @bentoml.api(route="/v1/trades")  # type: ignore[untyped-decorator]
+    async def trades(self, request: TradesRequest, /) -> dict[str, Any]:
+        """Take new trades, of which finer bars are made. A trade that was taken already is counted as a
+        repeat, one that comes too late for its bar as late; one that contradicts, or breaks a rule, refuses
+        the whole request."""
+        return await anyio.to_thread.run_sync(runtime.take_trades, request, limiter=self._one_batch)
+
+    @bentoml.api(route="/v1/book")  # type: ignore[untyped-decorator]
+    async def book(self, request: BookRequest, /) -> dict[str, Any]:
+        """Take new snapshots of order books; repeats and late ones as of trades. Crossed, locked, empty and
+        one-sided books are taken as they are."""
+        return await anyio.to_thread.run_sync(runtime.take_book, request, limiter=self._one_batch)
 
     @bentoml.api(route="/v1/multipliers")  # type: ignore[untyped-decorator]
     async def multipliers(self, request: MultipliersRequest, /) -> dict[str, Any]:

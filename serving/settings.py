@@ -35,6 +35,14 @@ class ServingSettings(Section):
     database: str = "sqlite:///foremargin.db"
     #: Bar length of the feed, and so how often a contract is decided.
     interval_s: int = Field(3600, ge=1, le=86400)
+    #: Bar length beneath the decisions, of what ``POST /v1/trades`` and ``/v1/book`` bring and of finer bars
+    #: that are posted. None: nothing finer is taken.
+    finer_interval_s: int | None = Field(None, ge=1)
+    #: Trades and snapshots may come this much out of order, and a decision waits this long after its close
+    #: for what is finer.
+    trade_tolerance_s: FiniteFloat = Field(2.0, ge=0, le=60)
+    #: Finer bars kept in memory; at least what the champion's features look back.
+    finer_history_days: int = Field(60, ge=1)
     #: The feed that is decided on; bars of other sources are stored beside it.
     source: str = Field("feed", min_length=1, max_length=64)
     #: The contracts, the leader first. Empty: every symbol that came with bars, in the order of its arrival.
@@ -109,6 +117,20 @@ class ServingSettings(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _finer_bars_fit(self) -> Self:
+        fine_s = self.finer_interval_s
+        if fine_s is None:
+            return self
+        if self.interval_s % fine_s or fine_s == self.interval_s:
+            raise ValueError(
+                f"finer_interval_s is {fine_s} and interval_s {self.interval_s}; give a finer interval that "
+                f"divides the other into two or more"
+            )
+        if fine_s > 60 and fine_s % 60:
+            raise ValueError(f"finer_interval_s is {fine_s}; give at most 60, or whole minutes")
+        return self
+
     @property
     def on_loopback(self) -> bool:
         return ipaddress.ip_address(self.host).is_loopback
@@ -116,6 +138,10 @@ class ServingSettings(Section):
     @property
     def interval(self) -> pd.Timedelta:
         return pd.Timedelta(seconds=self.interval_s)
+
+    @property
+    def finer_interval(self) -> pd.Timedelta | None:
+        return None if self.finer_interval_s is None else pd.Timedelta(seconds=self.finer_interval_s)
 
     @property
     def window_bars(self) -> int:

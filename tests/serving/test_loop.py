@@ -469,7 +469,7 @@ def test_other_sources_are_stored_and_not_decided_on(
 ) -> None:
     made = bench(sqlite)
     taken = made.ingest.take(BarsRequest.model_validate({"bars": tail[0], "source": "second"}, strict=False))
-    assert taken == {"accepted": 2, "repeats": 0, "pending_closes": 0}
+    assert taken == {"accepted": 2, "repeats": 0, "late": 0, "pending_closes": 0}
 
 
 def test_the_thread_decides_what_it_is_offered(

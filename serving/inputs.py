@@ -1,0 +1,111 @@
+"""What a champion's features read, what of it is missing, and how its absence is made known to the model.
+
+A column or a finer grid that the server does not have is laid in as NaN: the feature is then unknown, and the
+model does what it does with an unknown input (a network takes the usual value, trees have a branch for it).
+Which inputs were unknown is told with each decision; nothing is filled in silently.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from features.bars import Market
+from features.columns import EXTRA_COLUMNS
+from features.pipeline import FeatureFrame, Pipeline, all_features
+from features.resample import beneath
+
+NO_TIME = pd.Timedelta(0)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What features read beyond the bars of the decision grid: columns of it, and columns by finer grid.
+    ``look_back`` is how far back any of these goes."""
+
+    columns: tuple[str, ...] = ()
+    finer: Mapping[pd.Timedelta, tuple[str, ...]] = field(default_factory=dict)
+    look_back: pd.Timedelta = NO_TIME
+
+    @classmethod
+    def by(cls, pipeline: Pipeline) -> Asked:
+        """By the features that were chosen."""
+        columns: dict[str, None] = {}
+        finer: dict[pd.Timedelta, dict[str, None]] = {}
+        look_back = NO_TIME
+        for feature in pipeline.chosen:
+            read = (*feature.needs, *feature.uses)
+            if feature.resolution is not None:
+                finer.setdefault(feature.resolution, {}).update(dict.fromkeys(read))
+            elif not any(c in EXTRA_COLUMNS for c in read):
+                continue
+            else:
+                columns.update((c, None) for c in read if c in EXTRA_COLUMNS)
+            look_back = max(look_back, feature.look_back)
+        return cls(tuple(columns), {r: tuple(names) for r, names in finer.items()}, look_back)
+
+
+#: Lays what is asked for beneath and beside a market of the decision grid, as far as it is there.
+LayUnder = Callable[[Market, Asked], Market]
+
+
+def nothing_finer(market: Market, asked: Asked) -> Market:  # noqa: ARG001 - the form of LayUnder
+    """Of a server that takes bars of the decision interval alone."""
+    return market
+
+
+def completed(market: Market, pipeline: Pipeline) -> Market:
+    """The market with NaN in the place of what features need and it lacks."""
+    unknown = pd.DataFrame(np.nan, index=market.times, columns=list(market.symbols))
+    columns = {
+        c: unknown for f in pipeline.chosen if f.resolution is None for c in f.needs if c not in market
+    }
+    finer = dict(market.finer)
+    for feature in pipeline.chosen:
+        if feature.resolution is None:
+            continue
+        there = finer.get(feature.resolution)
+        lacking = [c for c in (*feature.needs, "close") if there is None or c not in there]
+        if lacking:
+            # Nothing but NaN: the rows of the coarse grid that fit the fine one are NaN as well.
+            grid = beneath(dict.fromkeys(lacking, unknown), feature.resolution, market.times, market.interval)
+            known = {} if there is None else there.columns
+            finer[feature.resolution] = Market(feature.resolution, {**grid, **known})
+    return replace(market.with_columns(columns), finer=finer)
+
+
+@dataclass(frozen=True)
+class Known:
+    """What was known of a contract beyond its bars when the champion looked.
+
+    Attributes:
+        finer_until_s: the newest finer close that was used; None where there was none.
+        missing: inputs of the model that were unknown, by family.
+    """
+
+    finer_until_s: int | None = None
+    missing: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """As the decision's record has it: every input by name."""
+        return {
+            "finer_until_s": self.finer_until_s,
+            "missing": {family: list(names) for family, names in self.missing.items()},
+        }
+
+
+def missing_inputs(frame: FeatureFrame) -> dict[str, dict[str, tuple[str, ...]]]:
+    """By symbol and family: the features that are NaN in the frame's last row."""
+    family = {output: f.family for f in all_features() for output in f.outputs}
+    found: dict[str, dict[str, tuple[str, ...]]] = {}
+    for at, symbol in enumerate(frame.symbols):
+        unknown = np.isnan(frame.values[-1, at])
+        by_family: dict[str, list[str]] = {}
+        for name in np.array(frame.names)[unknown].tolist():
+            by_family.setdefault(family[name], []).append(name)
+        found[symbol] = {f: tuple(names) for f, names in by_family.items()}
+    return found
