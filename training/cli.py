@@ -25,6 +25,7 @@ from training.commands.backtest import backtest_command
 from training.commands.benchmark import benchmark_command
 from training.commands.nightly import nightly_command
 from training.commands.promote import promote_command
+from training.commands.regimes import regimes_command
 from training.commands.train import train_command
 from training.commands.tune import tune_command
 from training.commands.unseen import unseen_command
@@ -36,6 +37,7 @@ app.command("train")(train_command)
 app.command("backtest")(backtest_command)
 app.command("benchmark")(benchmark_command)
 app.command("unseen")(unseen_command)
+app.command("regimes")(regimes_command)
 app.command("tune")(tune_command)
 app.command("promote")(promote_command)
 app.command("nightly")(nightly_command)
