@@ -46,6 +46,7 @@ from training.diagnostics import (
     with_excursions,
 )
 from training.evaluation import common_rows, panel, summary, with_losses
+from training.importance import COLUMNS
 from training.parallel import IN_THIS_PROCESS, Workers
 
 #: A model is in the confidence set of 90 % where its p-value is above this.
@@ -221,7 +222,7 @@ def run_benchmark(
         for job, fold in zip(jobs, found, strict=True)
         if fold.importance is not None
     ]
-    columns = [*CASE, "feature", "importance", "gain"]
+    columns = [*CASE, *(c for c in COLUMNS if c not in CASE)]
     return Benchmark(
         plan,
         history.market,

@@ -1,12 +1,18 @@
-"""What a fitted model lives on: how much worse its FZ0 gets where one of its inputs is shuffled in time.
+"""What a fitted model lives on: how much worse its FZ0 gets where one of its inputs is shuffled in time, and
+how far each input moves its ES.
 
 Permutation importance (Breiman 2001) asks any model the same question, through ``predict`` alone. The losses
 are those that followed the sampled decision times, so it is importance out of sample. Inputs that say nearly
 the same stand in for each other and share what they are worth; and a shuffled input makes rows that never
 were. So it ranks what this model uses, and says nothing of what another could use.
+
+The size of an input's contributions (``TailModel.contributions``) is another answer, for models that have it:
+how far the input moves the forecast, right or wrong. What moves it far and is worth nothing is noise.
 """
 
 from __future__ import annotations
+
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -14,15 +20,18 @@ from numpy.typing import NDArray
 
 from features.bars import Market
 from features.durations import format_duration, whole_bars
-from features.pipeline import FeatureFrame
-from models.forecast.base import TailForecast, TailModel
+from features.pipeline import FeatureFrame, all_features
+from models.explanations import Cell
+from models.forecast.base import SIDES, TailForecast, TailModel
 from models.scores import fz0
+
+COLUMNS = ("feature", "family", "horizon", "level", "importance", "gain", "effect", "family_effect")
 
 
 def permutation_importance(
     model: TailModel, features: FeatureFrame, market: Market, times: int, seed: int = 0
 ) -> pd.DataFrame:
-    """A row per input, horizon and level: ``feature, horizon, level, importance, gain``.
+    """A row per input, horizon and level, with ``COLUMNS``.
 
     Args:
         model: fitted.
@@ -34,16 +43,19 @@ def permutation_importance(
 
     ``importance`` is the mean FZ0 with the input shuffled less that without, over symbols and sides: above 0
     where the model gains by the input. ``gain`` is the input's share of what the model's trees gained in
-    fitting, the same for every horizon and level; NaN for a model without trees. Empty where fewer than two
-    decision times qualify.
+    fitting, the same for every horizon and level; NaN for a model without trees. ``effect`` is the mean size
+    of its effect on ln ES, over symbols and sides, and ``family_effect`` that of all inputs of its family
+    together; NaN for a model that explains nothing. Empty where fewer than two decision times qualify.
     """
     rng = np.random.default_rng(seed)
     chosen = _complete_times(model, features, market)
     chosen = np.sort(rng.choice(chosen, min(times, len(chosen)), replace=False))
     if len(chosen) < 2:
         return pd.DataFrame(
-            {"feature": pd.Series(dtype="str"), "horizon": pd.Series(dtype="str")}
-            | {name: pd.Series(dtype="float64") for name in ("level", "importance", "gain")}
+            {
+                c: pd.Series(dtype="str" if c in ("feature", "family", "horizon") else "float64")
+                for c in COLUMNS
+            }
         )
     sample = _rows_of(features, chosen)
     base = model.predict(sample)
@@ -63,7 +75,42 @@ def permutation_importance(
         parts.append(pd.DataFrame({**cells, "importance": worse.ravel()}).assign(feature=name))
     table = pd.concat(parts, ignore_index=True)
     table["gain"] = table["feature"].map(dict(model.gain())).astype("float64")
-    return table[["feature", "horizon", "level", "importance", "gain"]]
+    table["family"] = table["feature"].map(family_of)
+    return table.merge(_effects(model, sample), on=["feature", "horizon", "level"], how="left")[list(COLUMNS)]
+
+
+@cache
+def _families() -> dict[str, str]:
+    return {output: feature.family for feature in all_features() for output in feature.outputs}
+
+
+def family_of(feature: str) -> str:
+    """The family file that a feature comes from. Raises ``KeyError`` for an unknown one."""
+    return _families()[feature]
+
+
+def _effects(model: TailModel, sample: FeatureFrame) -> pd.DataFrame:
+    """``feature, horizon, level, effect, family_effect``; no rows for a model that explains nothing. An input
+    that the model does not have has no effect."""
+    lines = []
+    families = np.array([family_of(name) for name in sample.names])
+    for horizon in model.horizons:
+        for level in model.levels:
+            found = model.contributions(sample, [Cell(horizon, side, level) for side in SIDES])
+            if found is None:
+                continue
+            effects = np.zeros((len(found.rows), len(SIDES), len(sample.names)))
+            for place, name in enumerate(sample.names):
+                if name in found.inputs:
+                    effects[..., place] = found.effects[..., found.inputs.index(name)]
+            own = np.abs(effects).mean(axis=(0, 1))
+            for place, (name, family) in enumerate(zip(sample.names, families, strict=True)):
+                together = np.abs(effects[..., families == family].sum(axis=-1)).mean()
+                lines.append((name, format_duration(horizon), level, own[place], together))
+    columns = ["feature", "horizon", "level", "effect", "family_effect"]
+    return pd.DataFrame(lines, columns=columns).astype(
+        {"feature": "str", "horizon": "str", **dict.fromkeys(columns[2:], "float64")}
+    )
 
 
 def _complete_times(model: TailModel, features: FeatureFrame, market: Market) -> NDArray[np.intp]:

@@ -12,8 +12,9 @@ from features.atomic import written_whole
 from features.durations import format_duration
 from training.benchmark import Benchmark
 from training.dataset import describe_market
+from training.lives_on import FAMILIES, INPUTS, by_family, by_input
 from training.report_layout import cases_of, percent
-from training.report_plots import Picture, pictures
+from training.report_plots import NOT_ASKED, Picture, pictures
 
 #: Column of the table, what it is called for people, and its format.
 SHOWN = (
@@ -47,6 +48,8 @@ CELLS = (
     ("es_p", "ES p", "{:.3f}"),
 )
 Columns = Sequence[tuple[str, str, str]]
+#: Inputs of a model that are shown.
+TOP_INPUTS = 20
 
 _STYLE = """
 :root { color-scheme: light; }
@@ -59,7 +62,8 @@ table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabu
 .wide { overflow-x: auto; }
 th, td { padding: .22rem .6rem; text-align: right; border-bottom: 1px solid #eee; white-space: nowrap; }
 th { border-bottom: 2px solid #ccc; color: #555; font-weight: 600; }
-th:first-child, td:first-child { text-align: left; } td.best { font-weight: 700; background: #eef6ee; }
+th:first-child, td:first-child, td.words { text-align: left; }
+td.best { font-weight: 700; background: #eef6ee; }
 tr.case td { background: #f6f6f6; font-weight: 600; text-align: left; }
 details { margin: .4rem 0; } summary { cursor: pointer; color: #0b5cad; }
 """
@@ -91,6 +95,7 @@ def html(benchmark: Benchmark) -> str:
         for name, title in [
             ("scores", "Scores"),
             *((_anchor(p), p.title) for p in drawn),
+            ("inputs", "Inputs"),
             ("cells", "Cells"),
             ("seconds", "Seconds"),
         ]
@@ -102,6 +107,8 @@ def html(benchmark: Benchmark) -> str:
         f'<div class="wide">{_scores(benchmark)}</div>',
         f'<p class="reading">{escape(_reading(benchmark))}</p>',
         *(_section(picture) for picture in drawn),
+        '<h2 id="inputs">Inputs</h2>',
+        *_inputs(benchmark),
         '<h2 id="cells">Cells</h2>',
         *_cells(benchmark),
         '<p class="reading">Every symbol and side by itself. A small p speaks against the model: Kupiec asks '
@@ -183,6 +190,7 @@ def _html_lines(rows: pd.DataFrame, columns: Columns, best: str | None = None) -
         cells = []
         for name, _, form in columns:
             mark = ' class="best"' if name == best and row[name] == lowest else ""
+            mark = ' class="words"' if name == "words" else mark
             cells.append(f"<td{mark}>{escape(_text(row[name], form, '–'))}</td>")
         lines.append(f"<tr>{''.join(cells)}</tr>")
     return "".join(lines)
@@ -210,6 +218,25 @@ def _cells(benchmark: Benchmark) -> list[str]:
         f'<details><summary>{escape(name)}</summary><div class="wide">'
         f"{_html_rows(cells[cells['model'] == name], columns)}</div></details>"
         for name in benchmark.plan.names
+    ]
+
+
+def _inputs(benchmark: Benchmark) -> list[str]:
+    """Families and inputs of each model, folded away."""
+    found = benchmark.importance
+    asked = [name for name in benchmark.plan.names if name in set(found["model"])]
+    if not asked:
+        return [f'<p class="reading">{NOT_ASKED}</p>']
+    return [
+        *(
+            f"<details><summary>{escape(name)}</summary>{_html_rows(by_family(found, name), FAMILIES)}"
+            f'<div class="wide">{_html_rows(by_input(found, name, TOP_INPUTS), INPUTS)}</div></details>'
+            for name in asked
+        ),
+        '<p class="reading">Of the model fitted before the span. Moves ES by: the mean size of what an input '
+        "does to the forecast, right or wrong, a family's inputs taken together. FZ0 without: what its score "
+        "loses where the input is shuffled, the sum over a family. An input that moves the forecast, and "
+        "whose loss costs nothing, is noise.</p>",
     ]
 
 

@@ -34,6 +34,7 @@ WORST_DAYS = 3
 AROUND = pd.Timedelta(days=3)
 TOP_INPUTS = 10
 ALONE = "There is no model beside the reference."
+NOT_ASKED = "It was not asked for, or no decision time had all it takes."
 
 
 @dataclass(frozen=True)
@@ -265,7 +266,7 @@ def importance(benchmark: Benchmark) -> Picture:
     title = "What the models live on"
     found = benchmark.importance
     if found.empty:
-        return Picture(title, None, "It was not asked for, or no decision time had all it takes.")
+        return Picture(title, None, NOT_ASKED)
     mean = found.groupby(["model", "feature"])["importance"].mean()
     gain = found.groupby(["model", "feature"])["gain"].mean()
     models = [name for name in benchmark.plan.names if name in mean.index]

@@ -155,7 +155,7 @@ def test_the_report_needs_nothing_but_itself(folder: Path) -> None:
     links = set(re.findall(r'<a href="#([^"]+)"', page))
     assert links == set(re.findall(r'<h2 id="([^"]+)"', page))
     assert page.count('class="plotly-graph-div"') == 9
-    assert page.count('class="reading"') == 12  # one below each, and below the three tables
+    assert page.count('class="reading"') == 13  # one below each, and below the four tables
 
 
 def test_pictures_show_what_the_tables_say(benchmark: Benchmark) -> None:
@@ -189,7 +189,17 @@ def test_what_there_is_nothing_of_is_said(history: History, plan: Plan) -> None:
         "Coverage over 30 days": "The span is shorter than 30 days.",
         "What the models live on": "It was not asked for, or no decision time had all it takes.",
     }
-    assert "shorter than 30 days" in html(alone)
+    page = html(alone)
+    assert "shorter than 30 days" in page
+    assert page.count("It was not asked for, or no decision time had all it takes.") == 2
+
+
+def test_the_report_says_of_inputs_what_they_are(folder: Path) -> None:
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    section = page[page.index('<h2 id="inputs">') : page.index('<h2 id="cells">')]
+    assert re.findall(r"<summary>(.+?)</summary>", section) == ["ewma", "har"]
+    assert "volatility over 4 h against its current level" in section
+    assert "<td>calendar</td>" in section
 
 
 def test_markdown_has_a_section_per_case(benchmark: Benchmark, folder: Path) -> None:

@@ -1,6 +1,8 @@
-"""Permutation importance: an input that the forecast hangs on has some, one that it ignores has none."""
+"""Importance: an input that the forecast hangs on has some, one that it ignores has none."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -8,10 +10,11 @@ import pytest
 
 from features.bars import Market
 from features.pipeline import FeatureFrame, Pipeline
+from models.explanations import Cell, Contributions
 from models.forecast.base import TailForecast
 from models.forecast.ewma import EwmaModel
 from training.dataset import History, Task
-from training.importance import permutation_importance
+from training.importance import COLUMNS, permutation_importance
 
 HOUR = pd.Timedelta(hours=1)
 SCALE = "ewma_volatility"
@@ -46,9 +49,42 @@ def test_what_the_forecast_hangs_on_is_found(volatile: Market, task: Task) -> No
         (h, level) for h in ("1h", "4h") for level in task.levels
     }
     assert found["gain"].isna().all()  # it has no trees
+    assert found[["effect", "family_effect"]].isna().all(axis=None)  # and explains nothing
+    assert set(found["family"]) == {"volatility"}
     by_input = found.groupby("feature")["importance"]
     assert by_input.min()[SCALE] > 0.2
     assert (found.loc[found["feature"] != SCALE, "importance"] == 0).all()
+
+
+def test_the_size_of_what_an_input_does_is_told(volatile: Market, task: Task) -> None:
+    """Effects of +-0.2 and of 0.1 that partly undo each other; the longs' second one is left out."""
+    model, features = fitted(volatile, task)
+
+    class Telling(EwmaModel):
+        horizons, levels = model.horizons, model.levels
+
+        def predict(self, given: FeatureFrame) -> TailForecast:
+            return model.predict(given)
+
+        def contributions(self, given: FeatureFrame, cells: Sequence[Cell]) -> Contributions:
+            rows = given.rows()
+            odd = np.where(np.arange(len(rows)) % 2 == 0, 0.2, -0.2)
+            effects = np.zeros((len(rows), len(cells), 2))
+            effects[..., 0] = odd[:, np.newaxis]
+            effects[..., 1] = [0.0 if cell.side == "long" else 0.1 for cell in cells]
+            names = (SCALE, "return_1d")
+            values = np.zeros((len(rows), 2))
+            return Contributions(
+                rows, tuple(cells), names, values, values, np.zeros(effects.shape[:-1]), effects
+            )
+
+    sampled = features.between(volatile.times[-300], None)
+    found = permutation_importance(Telling(), sampled, volatile, times=40).set_index("feature")
+    assert found.loc[SCALE, "effect"].to_numpy() == pytest.approx(0.2)
+    assert found.loc["return_1d", "effect"].to_numpy() == pytest.approx(0.05)
+    assert (found.drop([SCALE, "return_1d"])["effect"] == 0).all()
+    # Longs: 0.2 always; shorts: 0.3 and 0.1 in turns.
+    assert found["family_effect"].to_numpy() == pytest.approx(0.2)
 
 
 def test_the_same_seed_gives_the_same_answer(volatile: Market, task: Task) -> None:
@@ -65,7 +101,7 @@ def test_nothing_to_sample_from_gives_no_rows(volatile: Market, task: Task) -> N
     unknown = features.between(volatile.times[-3], volatile.times[-1])  # losses over 4 h have not matured
     found = permutation_importance(model, unknown, volatile, times=50)
     assert found.empty
-    assert found.columns.tolist() == ["feature", "horizon", "level", "importance", "gain"]
+    assert found.columns.tolist() == list(COLUMNS)
 
 
 def test_a_model_that_drops_rows_is_refused(volatile: Market, task: Task) -> None:

@@ -6,6 +6,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from training.lives_on import FAMILIES, by_family
 from training.promotion import Verdict
 
 
@@ -71,6 +72,21 @@ def show_unseen(table: pd.DataFrame, model: str) -> None:
         highlight=False,
         soft_wrap=True,
     )
+
+
+def show_families(importance: pd.DataFrame, models: tuple[str, ...]) -> None:
+    """Print ``training.lives_on.by_family`` of the models that say what moves their ES; nothing where none
+    does."""
+    known = importance.dropna(subset=["effect"])
+    for model in (name for name in models if name in set(known["model"])):
+        shown = Table(title=f"What {model} lives on")
+        for name, words, _ in FAMILIES:
+            shown.add_column(words, justify="left" if name == "family" else "right")
+        for row in by_family(known, model).to_dict("records"):
+            shown.add_row(
+                *("" if pd.isna(row[name]) else form.format(row[name]) for name, _, form in FAMILIES)
+            )
+        Console(width=_width()).print(shown)
 
 
 def show_verdict(verdict: Verdict) -> None:
