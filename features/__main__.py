@@ -1,4 +1,4 @@
-"""``python -m features simulate | import | describe``."""
+"""``python -m features simulate | import | trades | book | describe``."""
 
 import sys
 

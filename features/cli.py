@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -65,6 +65,56 @@ def import_binance(
             f"{path}: {len(table):,} bars of {format_duration(step)}, {first:%Y-%m-%d %H:%M} to "
             f"{last:%Y-%m-%d %H:%M} UTC"
         )
+
+
+@app.command("trades")
+def trades_command(
+    interval: Annotated[str, typer.Option(help="bar length: 1s, 1m, 15m, 1h, ...")],
+    out: Annotated[Path, typer.Option(help="folder to write SYMBOL.parquet into")],
+    files: Annotated[
+        list[Path] | None,
+        typer.Option("--in", help="Binance's aggTrades or trades (.csv, .zip), or parquet; oldest first"),
+    ] = None,
+    more: Annotated[list[Path] | None, typer.Argument(help="further files", show_default=False)] = None,
+    symbol: Annotated[str | None, typer.Option(help="default: from the files' names")] = None,
+    market: Annotated[str | None, typer.Option(help="which market, where a file has several")] = None,
+    side_column: Annotated[str, typer.Option(help="parquet: the column of the aggressor's side")] = "side",
+    no_side: Annotated[bool, typer.Option("--no-side", help="read no side: bars without taker flow")] = False,
+    time_unit: Annotated[
+        Literal["s", "ms", "us", "ns"] | None, typer.Option(help="default: from the times")
+    ] = None,
+    repeats: Annotated[
+        Literal["refuse", "leave_out"], typer.Option(help="of trades whose id was there before")
+    ] = "refuse",
+    most_missing_ids: Annotated[float, typer.Option(min=0, max=1, help="refuse above this share")] = 0.2,
+    largest_price_step: Annotated[float, typer.Option(min=1.001, help="refuse steps above it")] = 10.0,
+    longest_silence: Annotated[str, typer.Option(help="flat bars at most so long after a trade")] = "1h",
+    replace: Annotated[bool, typer.Option("--replace", help="write a file anew that is there")] = False,
+) -> None:
+    """Bars from single trades: prices, volumes, taker flow, and the columns that only trades have."""
+    from features.commands.trades import make_trade_bars, symbol_in
+    from features.sources.trades_pieces import TradeChoice
+    from features.trades.checks import CheckSettings
+    from features.trades.settings import TradeSettings
+
+    paths = [*(files or []), *(more or [])]
+    choice = TradeChoice(
+        symbol=symbol or symbol_in(paths),
+        market=market,
+        side_column=None if no_side else side_column,
+        time_unit=time_unit,
+    )
+    checks = CheckSettings(
+        repeats=repeats, most_missing_ids=most_missing_ids, largest_price_step=largest_price_step
+    )
+    silence_s = parse_duration(longest_silence).total_seconds()
+    told, warnings = make_trade_bars(
+        paths, parse_duration(interval), out, choice, checks,
+        TradeSettings(longest_silence_s=silence_s), replace,
+    )  # fmt: skip
+    for warning in warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    typer.echo(told)
 
 
 @app.command("book")

@@ -44,8 +44,7 @@ def read_parquet(path: Path, choice: TradeChoice) -> Iterator[Piece]:
 def _pieces(file: pq.ParquetFile, where: str, choice: TradeChoice) -> Iterator[Piece]:
     schema = file.schema_arrow
     _check_columns(schema, where, choice)
-    columns = ["timestamp", "price", "size", choice.side_column]
-    columns += [c for c in ("trade_id", "symbol", "market") if c in schema.names]
+    columns = _wanted(choice) + [c for c in ("trade_id", "symbol", "market") if c in schema.names]
     times, chosen = FileTimes(where, "timestamp", choice.time_unit), _Chosen(where, choice)
     first_row, total = 0, file.metadata.num_rows
     for batch in file.iter_batches(BATCH, columns=columns, use_threads=False):
@@ -68,7 +67,9 @@ def _pieces(file: pq.ParquetFile, where: str, choice: TradeChoice) -> Iterator[P
             time_ns[rows],
             here["price"].cast(pa.float64()).to_numpy(zero_copy_only=False)[rows],
             here["size"].cast(pa.float64()).to_numpy(zero_copy_only=False)[rows],
-            _bought(here[choice.side_column], where, choice.side_column, first_row)[rows],
+            keep[rows]
+            if choice.side_column is None
+            else _bought(here[choice.side_column], where, choice.side_column, first_row)[rows],
             here["trade_id"].cast(pa.int64()).to_numpy(zero_copy_only=False)[rows]
             if "trade_id" in here
             else None,
@@ -78,9 +79,13 @@ def _pieces(file: pq.ParquetFile, where: str, choice: TradeChoice) -> Iterator[P
     chosen.finish()
 
 
+def _wanted(choice: TradeChoice) -> list[str]:
+    side = [] if choice.side_column is None else [choice.side_column]
+    return ["timestamp", "price", "size", *side]
+
+
 def _check_columns(schema: pa.Schema, where: str, choice: TradeChoice) -> None:
-    wanted = ["timestamp", "price", "size", choice.side_column]
-    missing = [c for c in wanted if c not in schema.names]
+    missing = [c for c in _wanted(choice) if c not in schema.names]
     if missing:
         sides = [c for c in schema.names if "side" in c.lower()]
         raise TradeError(

@@ -14,7 +14,8 @@ class TradeChoice(BaseModel):
     """Which trades of a file, and how to read them.
 
     ``symbol`` chooses rows where a parquet file has a column ``symbol``, and ``market`` where it has one of
-    that name; ``side_column`` names the one that says who was the aggressor. ``time_unit``, where times are
+    that name; ``side_column`` names the one that says who was the aggressor; None: no side is
+    read, and ``buy`` of the trades means nothing. ``time_unit``, where times are
     whole numbers, None: their magnitude tells it.
     """
 
@@ -22,7 +23,7 @@ class TradeChoice(BaseModel):
 
     symbol: str
     market: str | None = None
-    side_column: str = "side"
+    side_column: str | None = "side"
     time_unit: TimeUnit | None = None
 
 

@@ -150,8 +150,9 @@ class TradeChecks:
             return trades
         s = self.settings
         check_values(trades, where, rows, s.largest_turnover)
-        if trades.id is not None and len(trades):
-            again = self._seen(trades.id)
+        ids = trades.id
+        if ids is not None:
+            again = self._seen(ids)
             if s.repeats == "leave_out":
                 self.report = replace(self.report, repeats=self.report.repeats + int(again.sum()))
                 rows = (np.arange(len(trades)) + rows if isinstance(rows, int) else rows)[~again]
@@ -159,7 +160,7 @@ class TradeChecks:
                 if len(trades) == 0:
                     return trades
             elif not self._ordered:
-                _refuse(again, where, rows, "trade_id", trades.id[again][:1], _TWICE, _SORT)
+                _refuse(again, where, rows, "trade_id", ids[again][:1], _TWICE, _SORT)
         # With the trade before in front, each is compared with the one before it.
         joined = trades if self._last is None else Trades.joined([self._last, trades])
         first = len(joined) - len(trades)
@@ -194,9 +195,9 @@ class TradeChecks:
         self._last, self._where = trades.rows(slice(-1, None)), where
         return trades if self._ordered else replace(trades, id=None)
 
-    def finish(self) -> list[str]:
-        """The tape is over: warnings, one sentence each. Raises ``TradeError`` where too many ids are
-        missing."""
+    def finish(self, sided: bool = True) -> list[str]:
+        """The tape is over: warnings, one sentence each; of sides only where there are any. Raises
+        ``TradeError`` where too many ids are missing."""
         r, s = self.report, self.settings
         warnings = []
         if r.repeats:
@@ -215,7 +216,7 @@ class TradeChecks:
             warnings.append(f"{told}: volumes are too low by as much; no bar is made where they may lie")
         if r.holes:
             warnings.append(f"ids are missing between files in {r.holes} places: no bar is made there")
-        if r.price_changes >= _LEAST_CHANGES and r.disagreement > s.most_disagreement:
+        if sided and r.price_changes >= _LEAST_CHANGES and r.disagreement > s.most_disagreement:
             warnings.append(
                 f"the recorded side disagrees with the tick rule at {r.disagreement:.0%} of price changes "
                 f"(2 to 20% is ordinary, 50% is chance): what is bought and sold here is not to be believed; "
@@ -247,7 +248,8 @@ class TradeChecks:
         if self._ordered is None:
             self._ordered = bool(np.mean(np.diff(ids) > 0) >= _ORDERED) if len(ids) > 1 else False
         if self._ordered:
-            last = ids[0] - 1 if self._last is None or self._last.id is None else self._last.id[-1]
+            before = None if self._last is None else self._last.id
+            last = ids[0] - 1 if before is None else before[-1]
             highest = np.maximum.accumulate(np.append(last, ids))
             seen: NDArray[np.bool_] = ids <= highest[:-1]
             return seen

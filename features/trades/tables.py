@@ -22,6 +22,12 @@ NAMES = (*VALUE_COLUMNS, *(c.name for c in TRADE_COLUMNS))
 _PRICES = ("open", "high", "low", "close")
 _NOTHING = ("volume", "quote_volume", "trades", "taker_buy_volume", "taker_buy_quote_volume")
 
+#: What the sides of trades tell; without sides these are absent.
+SIDED = (
+    *("taker_buy_volume", "taker_buy_quote_volume", "run_mean", "run_longest", "vpin", "kyle_lambda"),
+    *("flow_autocorrelation", "buy_sell_gap"),
+)
+
 
 def empty_table() -> Table:
     return {"open_time_ns": np.zeros(0, dtype="int64"), **{name: np.zeros(0) for name in NAMES}}
