@@ -160,6 +160,22 @@ def replay(
         f"{len(steps):,} closes, {feed.accepted:,} bars new, {feed.repeats:,} already there", highlight=False
     )
     console.print(multiplier_table(answers))
+    for line in why(answers):
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def why(answers: list[dict[str, Any]]) -> list[str]:
+    """The reasons of the value with the largest multiplier, a line each; nothing where none is explained."""
+    told = [value for value in answers if value.get("explanation") is not None]
+    if not told:
+        return []
+    most = max(told, key=lambda value: float(value["multiplier"]))
+    reasons = most["explanation"]
+    return [
+        f"Why {most['symbol']} {most['side']} {most['kind']} requires {most['required_rate']:.2%}, where "
+        f"{reasons['against']} would require {reasons['average_rate']:.2%}:",
+        *(f"  {reason['words']}" for reason in reasons["reasons"]),
+    ]
 
 
 def multiplier_table(answers: list[dict[str, Any]]) -> Table:

@@ -13,7 +13,7 @@ import pytest
 
 from features.bars import Market
 from serving.cli import main, parse_time
-from serving.replay import Feed, ReplayError, closes, multiplier_table, parse_speed
+from serving.replay import Feed, ReplayError, closes, multiplier_table, parse_speed, why
 
 
 def feed_of(answers: list[Any], pauses: list[float] | None = None) -> tuple[Feed, list[httpx.Request]]:
@@ -117,6 +117,22 @@ def test_the_table_names_the_likeliest_regime() -> None:
     assert [next(iter(c.cells)) for c in table.columns] == [
         *("A", "long", "initial", "10.00%", "20.00%", "2.00", "crisis", "champion")
     ]
+
+
+def test_the_largest_multiplier_is_explained() -> None:
+    def value(symbol: str, multiplier: float, words: str | None) -> dict[str, Any]:
+        told = {"against": "an average hour", "average_rate": 0.012, "reasons": [{"words": words}]}
+        return {
+            **{"symbol": symbol, "side": "short", "kind": "initial", "required_rate": 0.031},
+            **{"multiplier": multiplier, "explanation": None if words is None else told},
+        }
+
+    answers = [value("A", 1.1, "calm"), value("B", 1.9, "volatility 1.8 times"), value("C", 3.0, None)]
+    assert why(answers) == [
+        "Why B short initial requires 3.10%, where an average hour would require 1.20%:",
+        "  volatility 1.8 times",
+    ]
+    assert why(answers[2:]) == []
 
 
 @pytest.mark.parametrize(
