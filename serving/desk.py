@@ -172,7 +172,7 @@ class TapeDesk:
                     "newest": None if newest is None else utc_text(newest / US_A_S),
                 }
                 if self._kinds[name].counts:
-                    found[name]["missing_ids"] = sum(t.missing_ids for t in tapes)
+                    found[name]["missing_ids"] = sum(t.missing_ids for t in tapes if t.counting)
             return found
 
     def _boundary(self, kind: str, symbol: str, now_s: float | None, passed: bool) -> int:

@@ -17,7 +17,7 @@ LEVELS = BOOK_LEVELS[-1]
 
 
 def trades_kind(*intervals_s: int) -> Kind:
-    """Rows are ``id, time_us, price, size, buy``."""
+    """Rows are ``id, time_us, price, size, buy``; a builder is not given ids that are labels."""
     return Kind(
         "trades",
         "id",
@@ -44,7 +44,7 @@ def book_kind(*intervals_s: int) -> Kind:
 
 def _feed_trades(builder: TradeBars, rows: Rows) -> Closed:
     return builder.add(
-        Trades(rows["time_us"] * NS_A_US, rows["price"], rows["size"], rows["buy"], id=rows["id"])
+        Trades(rows["time_us"] * NS_A_US, rows["price"], rows["size"], rows["buy"], id=rows.get("id"))
     )
 
 

@@ -45,7 +45,7 @@ class Kind:
     Attributes:
         name: ``trades`` or ``book``.
         key: the column that identifies a row.
-        counts: whether keys count the rows, so that nothing was between two that are one apart.
+        counts: whether keys may count the rows, so that nothing was between two that are one apart.
         intervals_s: the lengths of the bars that are made, each by a builder of its own.
         begin: makes the builder of an interval (seconds), with no past.
         resume: makes a builder of its JSON.
@@ -85,11 +85,14 @@ class _Chunk:
         self.rows = rows
         self._order = np.argsort(rows[key], kind="stable")
         self._keys = rows[key][self._order]
+        self._least, self._most = int(self._keys[0]), int(self._keys[-1])
+
+    def may_have(self, least: int, most: int) -> bool:
+        """Whether a key from this range can be here: nearly always not, and a minute has many chunks."""
+        return most >= self._least and least <= self._most
 
     def find(self, keys: NDArray[np.int64]) -> NDArray[np.intp]:
         """The row of each key, -1 where it is not here."""
-        if keys[0] > self._keys[-1] or keys[-1] < self._keys[0]:
-            return np.full(len(keys), -1)
         at = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
         return np.where(self._keys[at] == keys, self._order[at], -1)
 
@@ -104,9 +107,9 @@ class Tape:
         newest_us: the newest row that came.
         settled_us: everything before it is in the builders; None before the first boundary.
         last_us, last_key: time and key of the newest row in the builders.
-        missing_ids: how many keys between the least and the largest in the builders were left out; 0 where
-        keys
-            do not count.
+        steps, ones: how often a key followed another, and was one more. Where half of them are, keys count;
+            else they are labels, and nothing is said of what is missing.
+        missing_ids: how many keys between the least and the largest in the builders were left out.
     """
 
     kind: Kind
@@ -116,6 +119,8 @@ class Tape:
     settled_us: int | None = None
     last_us: int | None = None
     last_key: int | None = None
+    steps: int = 0
+    ones: int = 0
     missing_ids: int = 0
     waiting: Sequence[_Chunk] = field(default=(), repr=False)
     recent: Sequence[_Chunk] = field(default=(), repr=False)
@@ -126,7 +131,10 @@ class Tape:
         keys = rows[self.kind.key]
         order = np.argsort(keys, kind="stable")
         known = np.zeros(len(keys), dtype=bool)
+        least, most = int(keys[order[0]]), int(keys[order[-1]])
         for chunk in (*self.waiting, *self.recent):
+            if not chunk.may_have(least, most):
+                continue
             found = np.full(len(keys), -1)
             found[order] = chunk.find(keys[order])
             here = np.flatnonzero(found >= 0)
@@ -164,7 +172,7 @@ class Tape:
         for interval_s in self.kind.intervals_s:
             state = None if self.builders is None else self.builders[str(interval_s)]
             builder = self.kind.begin(interval_s) if state is None else self.kind.resume(state)
-            parts = [self.kind.feed(builder, past)] if past else []
+            parts = [self.kind.feed(builder, after._told(past))] if past else []
             quiet_us = after._quiet_until(left, boundary_us, interval_s * US_A_S)
             parts.append(builder.close_until(quiet_us * NS_A_US))
             closed[interval_s] = self._whole(parts)
@@ -190,20 +198,34 @@ class Tape:
     def _counted(self, rows: Rows) -> Tape:
         """After these rows, which are in order."""
         keys = rows[self.kind.key]
-        least, most = int(keys.min()), int(keys.max())
-        before = least - 1 if self.last_key is None else self.last_key
-        missing = max(0, most - before - len(keys)) if self.kind.counts else 0
+        before = keys[:0] if self.last_key is None else np.array([self.last_key])
+        steps = np.diff(np.concatenate([before, keys]))
+        most = int(keys.max())
+        missing = most - (int(keys.min()) - 1 if self.last_key is None else self.last_key) - len(keys)
         return replace(
             self,
             last_us=int(rows["time_us"][-1]),
-            last_key=max(most, before),
-            missing_ids=self.missing_ids + missing,
+            last_key=most if self.last_key is None else max(most, self.last_key),
+            steps=self.steps + len(steps),
+            ones=self.ones + int((steps == 1).sum()),
+            missing_ids=self.missing_ids + max(0, missing),
         )
+
+    @property
+    def counting(self) -> bool:
+        """Whether keys count the rows."""
+        return self.kind.counts and 2 * self.ones >= self.steps
+
+    def _told(self, rows: Rows) -> Rows:
+        """What a builder is told: keys only where they count, or it would find rows missing."""
+        if self.counting or not self.kind.counts:
+            return rows
+        return {name: a for name, a in rows.items() if name != self.kind.key}
 
     def _quiet_until(self, left: Rows, boundary_us: int, interval_us: int) -> int:
         """Up to when nothing but the rows in the builders happened: to the boundary, but only to the end of
         the newest row's bar where the next key says that others are missing."""
-        if not (self.kind.counts and left) or self.last_us is None or self.last_key is None:
+        if not (self.counting and left) or self.last_us is None or self.last_key is None:
             return boundary_us
         if int(left[self.kind.key][0]) == self.last_key + 1:
             return boundary_us
@@ -229,6 +251,8 @@ class Tape:
             "settled_us": self.settled_us,
             "last_us": self.last_us,
             "last_key": self.last_key,
+            "steps": self.steps,
+            "ones": self.ones,
             "missing_ids": self.missing_ids,
         }
 
