@@ -34,7 +34,7 @@ from features.volatility import (
 from features.windows import Array, log_ratio, quotient, rolling_mean
 
 
-def _mean_over_symbols(values: Array) -> Array:
+def mean_over_symbols(values: Array) -> Array:
     """Shape (time, 1); NaN where no symbol is known."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Mean of empty slice", RuntimeWarning)
@@ -60,7 +60,7 @@ def _volatility(market: Market, _: State) -> Mapping[str, pd.DataFrame]:
     raised = _here(market, log_ratio(scale, long_volatility(market), LOG_RATIO_BOUND))
     ranged = np.sqrt(rolling_mean(parkinson_variance(market), bars_in("1h", market.interval)))
     latest = _here(market, log_ratio(ranged, scale, LOG_RATIO_BOUND))
-    mean, mean_latest = _mean_over_symbols(raised), _mean_over_symbols(latest)
+    mean, mean_latest = mean_over_symbols(raised), mean_over_symbols(latest)
     shape = raised.shape
     return market.frames(
         {
@@ -84,10 +84,10 @@ def _returns(market: Market, _: State) -> Mapping[str, pd.DataFrame]:
     for w in RETURN_WINDOWS:
         bars = bars_in(w, market.interval)
         moved = _here(market, quotient(rolling_mean(r, bars) * np.sqrt(bars), scale))
-        mean = _mean_over_symbols(moved)
+        mean = mean_over_symbols(moved)
         out[f"market_return_{w}"] = np.broadcast_to(mean, moved.shape)
         out[f"leader_return_{w}"] = np.broadcast_to(_leader(moved, mean), moved.shape)
-        spread = np.sqrt(_mean_over_symbols((moved - mean) ** 2))
+        spread = np.sqrt(mean_over_symbols((moved - mean) ** 2))
         out[f"dispersion_{w}"] = np.broadcast_to(spread, moved.shape)
     return market.frames(out)
 
@@ -106,7 +106,7 @@ def _shapes(market: Market, state: State) -> Mapping[str, pd.DataFrame]:
     out = {}
     for name in SHAPES:
         own = _here(market, found[name].to_numpy())
-        mean = _mean_over_symbols(own)
+        mean = mean_over_symbols(own)
         out[f"market_{name}"] = np.broadcast_to(mean, own.shape)
         out[f"leader_{name}"] = np.broadcast_to(_leader(own, mean), own.shape)
     return market.frames(out)
@@ -119,14 +119,14 @@ def _correlation(market: Market, _: State) -> Mapping[str, pd.DataFrame]:
     """How tightly a symbol follows the market, mean z m / sqrt(mean z^2 mean m^2) with m the market's mean z,
     and the market's mean of it; held within +-1, NaN where either did not move at all over the window."""
     z = quotient(log_returns(market), sigma(market))
-    m = np.where(np.isnan(z), np.nan, _mean_over_symbols(z))
+    m = np.where(np.isnan(z), np.nan, mean_over_symbols(z))
     out = {}
     for w in CORRELATION_WINDOWS:
         bars = bars_in(w, market.interval)
         spread = np.sqrt(rolling_mean(z**2, bars) * rolling_mean(m**2, bars))
         own = _here(market, quotient(rolling_mean(z * m, bars), spread).clip(-1, 1))
         out[f"correlation_{w}"] = own
-        out[f"market_correlation_{w}"] = np.broadcast_to(_mean_over_symbols(own), own.shape)
+        out[f"market_correlation_{w}"] = np.broadcast_to(mean_over_symbols(own), own.shape)
     return market.frames(out)
 
 
@@ -136,7 +136,7 @@ def _imbalance(market: Market, _: State) -> Mapping[str, pd.DataFrame]:
     out = {}
     for w, scores in imbalance_scores(market).items():
         score = _here(market, scores)
-        mean = _mean_over_symbols(score)
+        mean = mean_over_symbols(score)
         out[f"market_imbalance_{w}"] = np.broadcast_to(mean, score.shape)
         out[f"leader_imbalance_{w}"] = np.broadcast_to(_leader(score, mean), score.shape)
     return market.frames(out)

@@ -16,7 +16,7 @@ from features.sources.simulated import simulate
 
 HOUR = pd.Timedelta(hours=1)
 #: The finest grid beneath the markets here.
-FINEST = pd.Timedelta(minutes=5)
+FINEST = pd.Timedelta(minutes=1)
 FLOW_COLUMNS = ("trades", "taker_buy_volume", "taker_buy_quote_volume")
 
 
