@@ -49,7 +49,7 @@ _TYPICAL_DEVIATION = 0.45
 _TYPICAL_STAY = 0.95
 
 #: Columns filtered at once: as many as stay in the processor's cache.
-_BLOCK = 4096
+_BLOCK = 8192
 
 
 def typical_chain() -> Chain:
@@ -135,13 +135,7 @@ def likelihoods(y: Array, chain: Chain) -> Array:
         parts = [d for d in range(len(y)) if code >> d & 1]
         weight, constant = _evidence_weights(mean, covariance, parts)
         here = pattern == code
-        values = [flat[d, here] for d in parts]
-        for k in range(len(REGIMES)):
-            # Term by term: a product of matrices may round differently with their size.
-            total = np.full(len(values[0]), constant[k])
-            for w, value in zip(weight[:, k], values, strict=True):
-                total += w * value
-            found[k, here] = total
+        found[:, here] = weight.T @ flat[np.ix_(parts, here)] + constant[:, np.newaxis]
     found -= found.max(axis=0)
     return np.exp(found, out=found)
 
@@ -162,19 +156,17 @@ def filter_probabilities(y: Array, chain: Chain, steps: int, step_bars: int) -> 
     step = step_bars * symbols
     evidence = likelihoods(y, chain)
     padded = np.concatenate([np.ones((len(REGIMES), (steps - 1) * step)), evidence], axis=1)
-    leave = np.array(chain["transition"])[:, :, np.newaxis]  # (from, to, 1)
+    arrive = np.array(chain["transition"]).T
     filtered = np.empty_like(evidence)
     for first in range(0, rows * symbols, _BLOCK):
-        block = filtered[:, first : first + _BLOCK]
-        block[:] = STATE_SHARE[:, np.newaxis]
-        ahead, part = np.empty_like(block), np.empty_like(block)
+        width = min(_BLOCK, rows * symbols - first)
+        now = np.repeat(STATE_SHARE[:, np.newaxis], width, axis=1)
+        ahead = np.empty_like(now)
         for k in range(steps):
-            np.multiply(leave[0], block[0], out=ahead)
-            for state in range(1, len(REGIMES)):
-                np.multiply(leave[state], block[state], out=part)
-                ahead += part
+            np.matmul(arrive, now, out=ahead)
             start = first + k * step
-            np.multiply(ahead, padded[:, start : start + block.shape[1]], out=block)
+            np.multiply(ahead, padded[:, start : start + width], out=now)
             if k % 4 == 3 or k == steps - 1:  # often enough that nothing underflows
-                block /= block[0] + block[1] + block[2] + block[3]
+                now /= now.sum(axis=0)
+        filtered[:, first : first + width] = now
     return filtered.reshape(len(REGIMES), rows, symbols).transpose(1, 2, 0)
