@@ -121,12 +121,14 @@ class _BarFile:
             return
         if not self._sided:
             table = table.drop(columns=list(SIDED))
-        checked = pa.Table.from_pandas(
-            check_bars(table, self._interval, str(self._path)), preserve_index=False
+        checked = check_bars(table, self._interval, str(self._path))
+        times = pa.array(checked["open_time"].astype("int64").to_numpy(), pa.timestamp("ns", tz="UTC"))
+        group = pa.table(
+            {"open_time": times, **{c: checked[c].to_numpy() for c in checked.columns if c != "open_time"}}
         )
         if self._writer is None:
-            self._writer = pq.ParquetWriter(self._path, checked.schema)
-        self._writer.write_table(checked)
+            self._writer = pq.ParquetWriter(self._path, group.schema)
+        self._writer.write_table(group)
         self.bars += len(table)
 
 

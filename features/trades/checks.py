@@ -138,7 +138,7 @@ class TradeChecks:
     def __init__(self, settings: CheckSettings | None = None) -> None:
         self.settings = settings or CheckSettings()
         self.report = TapeReport()
-        self._where = ""
+        self._where, self._row = "", -1
         self._last: Trades | None = None
         self._ordered: bool | None = {"ordered": True, "unordered": False}.get(self.settings.ids)
         self._remembered: Whole = np.zeros(0, dtype="int64")
@@ -165,7 +165,8 @@ class TradeChecks:
         joined = trades if self._last is None else Trades.joined([self._last, trades])
         first = len(joined) - len(trades)
         at = rows + 1 - first if isinstance(rows, int) else rows[1 - first :]
-        seam = first == 1 and where != self._where
+        row = int(rows if isinstance(rows, int) else rows[0])
+        seam = first == 1 and (where != self._where or row <= self._row)
         remedy = _SORT
         if seam:
             remedy = "give the files in the order of their times, and leave out those that overlap"
@@ -193,6 +194,7 @@ class TradeChecks:
             disagreements=self.report.disagreements + changes - agreed,
         )
         self._last, self._where = trades.rows(slice(-1, None)), where
+        self._row = row if isinstance(rows, int) else int(rows[-1])
         return trades if self._ordered else replace(trades, id=None)
 
     def finish(self, sided: bool = True) -> list[str]:
