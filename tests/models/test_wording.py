@@ -20,7 +20,7 @@ def test_every_feature_has_words() -> None:
             assert phrase_of(name).text
         except ValueError:
             wordless.append(name)
-    assert not wordless, "write their phrases into models/wording.py"
+    assert not wordless, "write their phrases into models/phrases.py"
 
 
 @pytest.mark.parametrize("name", model_names())
@@ -65,6 +65,18 @@ def test_a_name_that_cannot_be_read_is_refused(name: str) -> None:
         ("usual_1h_20d", 0.3, 2.0, "moves in the same 1 h of the 20 days before 2.0 SD above normal"),
         ("move_lag_1", 0.3, 2.0, "size of the move 1 bar before the newest 2.0 SD above normal"),
         ("market_correlation_1d", 0.3, 2.0, "correlation within the market over 1 day 2.0 SD above normal"),
+        ("push_1m_at_1m", -2.0, -2.0, "taker selling over 1 min on 1 min bars 2.0 SD above normal"),
+        ("book_spread_10min", 0.3, 2.0, "bid-ask spread over 10 min 2.0 SD above normal"),
+        ("book_depth_1_1h", -0.3, -2.0, "depth over 1 h at the best prices 2.0 SD below normal"),
+        (
+            "book_imbalance_5_now",
+            -0.3,
+            -2.0,
+            "book leaning to sellers now in the best 5 levels 2.0 SD above normal",
+        ),
+        ("book_ofi_4h", 0.3, 2.0, "order flow of buyers at the best prices over 4 h 2.0 SD above normal"),
+        ("funding_1w", 2.0, 2.0, "funding over 1 week 2.0 SD above normal"),
+        ("liquidation_side_4h", -2.0, -2.0, "liquidations of shorts over 4 h 2.0 SD above normal"),
         ("weekend", 1.0, 1.6, "a weekend"),
         ("weekend", 0.0, -0.6, "no weekend"),
         ("new_york_14h", 0.0, -0.2, "not 14 to 15 o'clock in New York"),
