@@ -134,6 +134,23 @@ def book_command(
         typer.echo(line)
 
 
+@app.command("context")
+def context_command(
+    folder: Annotated[Path, typer.Argument(help="folder of bars")],
+    out: Annotated[Path, typer.Option(help="folder to write the bars into, with the series beside them")],
+    funding: Annotated[Path | None, typer.Option(help="parquet file of funding rates")] = None,
+    index: Annotated[Path | None, typer.Option(help="... of an implied-volatility index (DVOL)")] = None,
+    open_interest: Annotated[Path | None, typer.Option(help="... of open interest")] = None,
+    liquidations: Annotated[Path | None, typer.Option(help="... of liquidations")] = None,
+) -> None:
+    """Put series from elsewhere beside bars, as of the time at which they were known."""
+    from features.commands.context import add_context
+    from features.sources.context import read_context
+
+    for line in add_context(folder, read_context(funding, index, open_interest, liquidations), out):
+        typer.echo(line)
+
+
 @app.command("describe")
 def describe_command(
     folder: Annotated[Path, typer.Argument(help="folder of SYMBOL.parquet files")],

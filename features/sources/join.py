@@ -13,7 +13,8 @@ from features.durations import format_duration
 
 def with_tables(market: Market, tables: Mapping[str, pd.DataFrame]) -> Market:
     """The market with the columns of the tables, by symbol, each with ``open_time`` of bars of the market's
-    interval. What a table does not have, NaN; rows outside the market's times and symbols are left out.
+    interval. NaN where a table has no row, and at a missing bar; rows outside the market's times and symbols
+    are left out.
 
     Raises:
         BarError: naming the symbol, where open times have no zone, occur twice or are not on the grid, and
@@ -30,8 +31,9 @@ def with_tables(market: Market, tables: Mapping[str, pd.DataFrame]) -> Market:
     columns = {}
     for name in names:
         known = {s: t[name].reindex(market.times) for s, t in aligned.items() if name in t}
-        columns[name] = pd.DataFrame(known, market.times, list(market.symbols), dtype="float64")
-    return market.with_columns(columns)
+        frame = pd.DataFrame(known, market.times, list(market.symbols), dtype="float64")
+        columns[name] = frame.to_numpy()
+    return market.with_columns(market.frames(columns))
 
 
 def _checked(table: pd.DataFrame, interval: pd.Timedelta, where: str) -> pd.DataFrame:
