@@ -31,6 +31,7 @@ class Column:
 #: From single trades, see ``features.trades``.
 TRADE_COLUMNS: tuple[Column, ...] = (
     Column("large_trade_share", "trades", 0, 1, "mean", "share of the volume in trades that were large"),
+    Column("large_trade_imbalance", "trades", -1, 1, "mean", "large buys less large sales, share of volume"),
     Column("size_dispersion", "trades", 0, None, "mean", "standard deviation over mean of trade sizes"),
     Column("trade_gap_s", "trades", 0, None, "mean", "mean time between trades, seconds"),
     Column("trade_gap_dispersion", "trades", 0, None, "mean", "standard deviation over mean of that time"),

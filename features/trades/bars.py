@@ -236,7 +236,8 @@ class TradeBars:
             "run_longest": parts["run_longest"].astype("float64"),
             "vpin": parts["vpin"],
         }
-        columns["large_trade_share"] = np.where(parts["large_known"], columns["large_trade_share"], np.nan)
+        for name in ("large_trade_share", "large_trade_imbalance"):
+            columns[name] = np.where(parts["large_known"], columns[name], np.nan)
         return {name: columns[name] for name in ("open_time_ns", *NAMES)}
 
     def to_json(self) -> dict[str, Any]:

@@ -4,7 +4,8 @@ With n trades in the bar, prices p_i, sizes v_i, signed sizes s_i (positive: the
 d_i = p_i - p_(i-1) and times between trades g_i (seconds, i from 2, both within the bar alone), and VWAP the
 mean price weighed by size:
 
-- ``large_trade_share``: volume of trades of at least the usual large size / volume.
+- ``large_trade_share``: volume of trades of at least the usual large size / volume;
+  ``large_trade_imbalance``: those bought less those sold / volume.
 - ``size_dispersion``, ``trade_gap_dispersion``: standard deviation / mean of v and of g.
 - ``run_mean``, ``run_longest``: lengths of runs, trades in a row on one side; a bar begins a new run.
 - ``kyle_lambda``: slope of d_i on s_i, i from 2, with intercept, / VWAP (Kyle 1985).
@@ -29,14 +30,8 @@ LEAST_TRADES = 10
 
 #: The sums that ``BarSums`` keeps of a bar, in this order. The last five are over i from 2.
 SUMS = (
-    *(
-        "volume",
-        "quote_volume",
-        "taker_buy_volume",
-        "taker_buy_quote_volume",
-        "large_volume",
-        "squared_sizes",
-    ),
+    *("volume", "quote_volume", "taker_buy_volume", "taker_buy_quote_volume"),
+    *("large_volume", "large_buy_volume", "squared_sizes"),
     *("change_by_size", "change_by_lagged", "squared_changes", "size_by_lagged", "squared_gaps"),
 )
 
@@ -68,6 +63,9 @@ def detail(sums: Array, ends: Ends) -> dict[str, Array]:
         vwap = total["quote_volume"] / total["volume"]
         return {
             "large_trade_share": np.minimum(total["large_volume"] / total["volume"], 1.0),
+            "large_trade_imbalance": np.clip(
+                (2 * total["large_buy_volume"] - total["large_volume"]) / total["volume"], -1.0, 1.0
+            ),
             "size_dispersion": _dispersion(total["volume"], total["squared_sizes"], ends.trades, ends.trades),
             "trade_gap_s": np.where(ends.trades > 1, ends.seconds / (ends.trades - 1), np.nan),
             "trade_gap_dispersion": _dispersion(

@@ -56,6 +56,8 @@ class SlicedTrades:
     def summands(self, large_size: float | None) -> tuple[Array, ...]:
         """One array for each of ``features.trades.detail.SUMS``; row 0 is free. All are new but the first."""
         starts, quote = self.firsts[1:], self.price * self.size
+        # Where what is large is not known yet, none is; ``TradeBars`` says NaN of such bars.
+        large = self.size * (self.size >= (np.inf if large_size is None else large_size))
         seconds = np.diff(self.time_ns, prepend=0) * (1 / NS)
         size_by_lagged, change_by_lagged = np.zeros_like(quote), np.zeros_like(quote)
         np.multiply(self.signed[1:], self.signed[:-1], out=size_by_lagged[1:])
@@ -63,8 +65,8 @@ class SlicedTrades:
         seconds[starts] = size_by_lagged[starts] = 0.0
         return (
             *(self.size, quote, self.size * self.bought, quote * self.bought),
-            np.zeros_like(quote) if large_size is None else self.size * (self.size >= large_size),
-            *(self.size * self.size, self.change * self.signed, change_by_lagged),
+            *(large, large * self.bought, self.size * self.size),
+            *(self.change * self.signed, change_by_lagged),
             *(self.change * self.change, size_by_lagged, seconds * seconds),
         )
 

@@ -25,7 +25,7 @@ _NOTHING = ("volume", "quote_volume", "trades", "taker_buy_volume", "taker_buy_q
 #: What the sides of trades tell; without sides these are absent.
 SIDED = (
     *("taker_buy_volume", "taker_buy_quote_volume", "run_mean", "run_longest", "vpin", "kyle_lambda"),
-    *("flow_autocorrelation", "buy_sell_gap"),
+    *("large_trade_imbalance", "flow_autocorrelation", "buy_sell_gap"),
 )
 
 

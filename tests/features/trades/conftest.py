@@ -103,6 +103,7 @@ def _columns_of_one_bar(rows: list[dict[str, Any]], large: list[float | None]) -
         if variance > 0:
             correlation = float(sum((x - m) * (y - m) for x, y in zip(s[1:], s[:-1], strict=True)) / variance)
     known = all(size is not None for size in large)
+    big = [(v, r["buy"]) for v, r, x in zip(sizes, rows, large, strict=True) if v >= (x or 0)]
     return {
         "open": prices[0],
         "high": max(prices),
@@ -113,9 +114,8 @@ def _columns_of_one_bar(rows: list[dict[str, Any]], large: list[float | None]) -
         "trades": float(sum(r["count"] for r in rows)),
         "taker_buy_volume": fsum(bought),
         "taker_buy_quote_volume": bought_quote,
-        "large_trade_share": fsum(v for v, x in zip(sizes, large, strict=True) if v >= (x or 0)) / volume
-        if known
-        else nan,
+        "large_trade_share": fsum(v for v, _ in big) / volume if known else nan,
+        "large_trade_imbalance": fsum(v if buy else -v for v, buy in big) / volume if known else nan,
         "size_dispersion": _dispersion(sizes, n),
         "trade_gap_s": float(_mean(gaps)) if gaps else nan,
         "trade_gap_dispersion": _dispersion(gaps, n),
