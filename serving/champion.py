@@ -64,6 +64,12 @@ class Champion:
         """The bars that its features look back, at the interval that it was trained on."""
         return window_bars(self.artifact.pipeline.look_back, self.artifact.pipeline.interval)
 
+    def inputs(self, frame: FeatureFrame) -> tuple[str, ...]:
+        """Which features the model reads."""
+        model = self.artifact.model
+        names = model.feature_names()
+        return frame.names if names is None else (*names, *model.optional_features())
+
     def look(self, market: Market) -> tuple[TailForecast, dict[str, dict[str, float]]]:
         """The model's forecast at the market's last close, before calibration, and regime probabilities by
         symbol; a contract whose inputs are missing is left out. Raises whatever the model raises."""

@@ -55,13 +55,16 @@ def serve_command(
     history: Annotated[
         Path | None, typer.Option(help="folder of bars to load first; no decisions are made on them")
     ] = None,
+    finer_history: Annotated[
+        Path | None, typer.Option(help="folder of finer bars to load too; their length is the finer interval")
+    ] = None,
     until: Annotated[str | None, typer.Option(help="load bars that closed by this time only")] = None,
 ) -> None:
     """Serve in the foreground; every other setting is in [serving] of foremargin.toml."""
     given: dict[str, Any] = {"host": host, "port": port, "database": database, "clock": clock}
     given["interval_s"] = None if interval is None else int(parse_duration(interval).total_seconds())
     chosen = {name: value for name, value in given.items() if value is not None}
-    serve(chosen, history, None if until is None else parse_time(until))
+    serve(chosen, history, finer_history, None if until is None else parse_time(until))
 
 
 @app.command("replay")

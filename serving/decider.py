@@ -86,7 +86,7 @@ class Decider:
         way (weekly tail, monthly rates)."""
         forecasts, regimes, frame = self._ask(champion, until_s)
         version = "" if champion is None else champion.version
-        missing = {} if frame is None else missing_inputs(frame)
+        missing = {} if champion is None or frame is None else missing_inputs(frame, champion.inputs(frame))
         outlooks, learned = {}, {}
         for contract in contracts:
             symbol = contract.symbol

@@ -22,7 +22,7 @@ from serving.desk import Made, TapeDesk
 from serving.inputs import Asked
 from serving.settings import ServingSettings
 from serving.store.bars import SymbolBars, newest_close, read_bars
-from serving.store.details import read_details
+from serving.store.details import forget_details, read_details
 from serving.window import MarketWindow
 
 #: Columns that trades and books give a bar.
@@ -48,11 +48,12 @@ class FinerGrid:
             self._posted.append(new)
 
     def load(self, connection: Connection, symbols: Iterable[str]) -> None:
-        """Fill both windows from the store."""
+        """Fill both windows from the store, which forgets the columns that are older than they."""
         source = self._settings.source
         for window in (self.bars, self.beside):
             newest_s = newest_close(connection, source, window.interval_s)
             since_s = 0 if newest_s is None else newest_s - (window.bars - 1) * window.interval_s
+            forget_details(connection, source, window.interval_s, since_s)
             for symbol in symbols:
                 window.add_symbols([symbol])
                 if window is self.bars:

@@ -1,18 +1,25 @@
-"""Bars that were before the server: a folder's bars into the store, without decisions on them."""
+"""Bars that were before the server: a folder's bars into the store, without decisions on them; with them the
+columns that trades and books gave them, where the folder has such."""
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from features.bars import Market
+from features.columns import BOOK_COLUMNS, TRADE_COLUMNS
 from serving.store.bars import SymbolBars, add_bars, as_arrays
 from serving.store.decisions import list_contracts
+from serving.store.details import save_details
 
 
-def load_history(engine: Engine, source: str, market: Market, until: pd.Timestamp | None) -> tuple[int, int]:
+def load_history(
+    engine: Engine, source: str, market: Market, until: pd.Timestamp | None, *, contracts: bool = True
+) -> tuple[int, int]:
     """Store the bars that closed by ``until`` (None: all), in one transaction; returns how many were new and
-    how many were stored already. Contracts are listed in the market's order, the leader first.
+    how many were stored already. Their contracts are listed in the market's order, the leader first; finer
+    bars are of no ``contracts`` of their own.
 
     Raises ``serving.store.bars.ContradictionError`` where a bar differs from the stored one.
     """
@@ -26,6 +33,29 @@ def load_history(engine: Engine, source: str, market: Market, until: pd.Timestam
     if not bars:
         raise ValueError(f"no bar closed by {until}; give a later --until")
     with engine.begin() as connection:
-        list_contracts(connection, list(bars))
+        if contracts:
+            list_contracts(connection, list(bars))
         added = add_bars(connection, source, interval_s, bars)
+        for kind, columns in (("trades", TRADE_COLUMNS), ("book", BOOK_COLUMNS)):
+            names = [c.name for c in columns if c.name in known]
+            for symbol in bars if names else ():
+                _save(connection, source, interval_s, kind, symbol, known, names)
     return sum(len(b.closes_s) for b in added.new.values()), added.repeats
+
+
+def _save(
+    connection: Connection,
+    source: str,
+    interval_s: int,
+    kind: str,
+    symbol: str,
+    market: Market,
+    names: list[str],
+) -> None:
+    """Store the columns of a symbol where any is known."""
+    values = {name: market[name][symbol].to_numpy() for name in names}
+    there = np.isfinite(np.stack(list(values.values()))).any(axis=0)
+    closes_s = market.times.as_unit("s").asi8[there]
+    save_details(
+        connection, source, interval_s, kind, symbol, closes_s, {n: v[there] for n, v in values.items()}
+    )

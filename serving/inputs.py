@@ -7,7 +7,7 @@ Which inputs were unknown is told with each decision; nothing is filled in silen
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -98,14 +98,14 @@ class Known:
         }
 
 
-def missing_inputs(frame: FeatureFrame) -> dict[str, dict[str, tuple[str, ...]]]:
-    """By symbol and family: the features that are NaN in the frame's last row."""
+def missing_inputs(frame: FeatureFrame, read: Iterable[str]) -> dict[str, dict[str, tuple[str, ...]]]:
+    """By symbol and family: those of the features ``read`` that are NaN in the frame's last row."""
     family = {output: f.family for f in all_features() for output in f.outputs}
-    found: dict[str, dict[str, tuple[str, ...]]] = {}
-    for at, symbol in enumerate(frame.symbols):
-        unknown = np.isnan(frame.values[-1, at])
-        by_family: dict[str, list[str]] = {}
-        for name in np.array(frame.names)[unknown].tolist():
-            by_family.setdefault(family[name], []).append(name)
-        found[symbol] = {f: tuple(names) for f, names in by_family.items()}
+    names = [n for n in frame.names if n in set(read)]
+    found: dict[str, dict[str, tuple[str, ...]]] = {s: {} for s in frame.symbols}
+    for name in names:
+        for symbol, value in zip(frame.symbols, frame[name][-1], strict=True):
+            if np.isnan(value):
+                here = found[symbol]
+                here[family[name]] = (*here.get(family[name], ()), name)
     return found

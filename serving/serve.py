@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from sqlalchemy.engine import make_url
 
 from features.bars import Market
+from features.durations import format_duration
 from features.sources.parquet import read_folder
 from models.settings import MarginSettings, SettingsError
 from serving.decider import refuse_horizons_off_the_grid
@@ -40,30 +41,34 @@ def chosen_settings(given: dict[str, Any]) -> tuple[ServingSettings, MarginSetti
     return settings, margin
 
 
-def serve(given: dict[str, Any], history: Path | None, until: pd.Timestamp | None) -> None:
+def serve(
+    given: dict[str, Any], history: Path | None, finer_history: Path | None, until: pd.Timestamp | None
+) -> None:
     """Serve until Ctrl-C or SIGTERM. ``given`` are the settings that came as arguments.
 
     Raises ``SettingsError``, ``StoreError``, ``BarError`` or ``ValueError`` before anything is served.
     """
-    market: Market | None = None
-    if history is not None:
-        settings, _ = chosen_settings(given)
-        market = read_folder(history, symbols=list(settings.symbols) or None)
-        # The folder knows its interval; a contradiction with what was asked for is told below.
-        given = {"interval_s": int(market.interval.total_seconds()), **given}
+    folders = {"interval_s": history, "finer_interval_s": finer_history}
+    markets: dict[str, Market] = {}
+    for name, folder in folders.items():
+        if folder is not None:
+            settings, _ = chosen_settings(given)
+            markets[name] = read_folder(folder, symbols=list(settings.symbols) or None)
+            # The folder knows its interval; a contradiction with what was asked for is told below.
+            given = {name: int(markets[name].interval.total_seconds()), **given}
     settings, _ = chosen_settings(given)
     engine = store_engine(settings.database)
     migrate(engine)
     with sole_decider(engine):
-        if market is not None:
-            if market.interval != settings.interval:
+        for name, market in markets.items():
+            asked = getattr(settings, name)
+            if market.interval != pd.Timedelta(seconds=asked):
                 raise SettingsError(
-                    f"the bars of {history} are of {market.interval}, the settings ask for "
-                    f"{settings.interval}; "
-                    f"leave --interval out, or give other bars"
+                    f"the bars of {folders[name]} are of {format_duration(market.interval)}, and {name} is "
+                    f"{asked}; leave it out, or give other bars"
                 )
-            new, known = load_history(engine, settings.source, market, until)
-            typer.echo(f"{history}: {new:,} bars stored, {known:,} were there")
+            new, known = load_history(engine, settings.source, market, until, contracts=name == "interval_s")
+            typer.echo(f"{folders[name]}: {new:,} bars stored, {known:,} were there")
     engine.dispose()
     _run(settings, {**given, "database": settings.database})
 

@@ -68,10 +68,21 @@ class BarDetail(Base):
     open_time: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     #: ``trades`` or ``book``.
     kind: Mapped[str] = mapped_column(String(8), primary_key=True)
-    #: Values by column; null where one could not be computed.
-    content: Mapped[dict[str, float | None]] = mapped_column(JSON)
+    #: Which columns the values are of (``detail_layouts``).
+    layout: Mapped[int] = mapped_column(Integer)
+    #: Little-endian float64, one a column; NaN where one could not be computed.
+    content: Mapped[bytes] = mapped_column(LargeBinary)
 
     __table_args__ = (Index("bar_details_by_time", "source", "interval_s", "open_time"),)
+
+
+class DetailLayout(Base):
+    """The columns of ``bar_details``: their names in order, once for all the rows that have them."""
+
+    __tablename__ = "detail_layouts"
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
+    columns: Mapped[list[str]] = mapped_column(JSON)
 
 
 class TapeBatch(Base):

@@ -31,6 +31,8 @@ from models.forecast.calibration import CalibrationSettings, CalibrationState
 from models.settings import MarginSettings
 from serving.champion import Champion
 from serving.clock import Clock, clock_named
+from serving.desk import TapeDesk
+from serving.finer import FinerGrid
 from serving.history import load_history
 from serving.ingest import Ingest
 from serving.loop import DecisionLoop
@@ -39,6 +41,7 @@ from serving.requests import BarsRequest
 from serving.settings import ServingSettings
 from serving.store.engine import store_engine
 from serving.store.migrate import migrate
+from serving.tape_ingest import TapeIngest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 POSTGRES = os.environ.get("FOREMARGIN_TEST_POSTGRES", "postgresql+psycopg://root@127.0.0.1:5432/test")
@@ -215,6 +218,7 @@ class Bench:
     ingest: Ingest
     champions: Champions
     engine: Engine
+    tapes: TapeIngest
 
     def feed(self, bars: list[dict[str, Any]], decide: bool = True) -> dict[str, Any]:
         taken = self.ingest.take(BarsRequest.model_validate({"bars": bars}, strict=False))
@@ -250,13 +254,21 @@ def bench(market: Market) -> Callable[..., Bench]:
             load_history(engine, chosen.source, market, market.times[-25])
         champions = Champions(champion)
         champions.asked.set()
-        loop = DecisionLoop(engine, chosen, MarginSettings(), used, champions)
+        desk = finer = None
+        if chosen.finer_interval_s is not None:
+            desk = TapeDesk(engine, chosen)
+            desk.load()
+            finer = FinerGrid(engine, chosen, desk)
+        loop = DecisionLoop(engine, chosen, MarginSettings(), used, champions, finer)
         loop.publish_stored()
         loop.load()
         loop.begin()
         if follow:
             loop.follow_champion()
-        return Bench(loop, Ingest(engine, chosen, used, loop.offer), champions, engine)
+        ingest = Ingest(engine, chosen, used, loop.offer)
+        if finer is not None:
+            ingest = replace(ingest, offer_finer=finer.offer)
+        return Bench(loop, ingest, champions, engine, TapeIngest(desk, chosen, used, loop.wake))
 
     return make
 

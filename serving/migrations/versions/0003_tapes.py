@@ -21,7 +21,13 @@ def upgrade() -> None:
         sa.Column("symbol", sa.String(64), primary_key=True),
         sa.Column("open_time", sa.BigInteger(), primary_key=True),
         sa.Column("kind", sa.String(8), primary_key=True),
-        sa.Column("content", sa.JSON(), nullable=False),
+        sa.Column("layout", sa.Integer(), nullable=False),
+        sa.Column("content", sa.LargeBinary(), nullable=False),
+    )
+    op.create_table(
+        "detail_layouts",
+        sa.Column("id", sa.Integer(), primary_key=True, autoincrement=True),
+        sa.Column("columns", sa.JSON(), nullable=False),
     )
     op.create_index("bar_details_by_time", "bar_details", ["source", "interval_s", "open_time"])
     op.create_table(
@@ -47,7 +53,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    for table in ("tapes", "tape_batches", "bar_details"):
+    for table in ("tapes", "tape_batches", "detail_layouts", "bar_details"):
         op.drop_table(table)
     with op.batch_alter_table("bars") as bars:
         bars.drop_column("made")
