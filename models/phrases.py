@@ -17,33 +17,44 @@ Form = Literal["deviations", "unmeasured", "flag", "probability", "times"]
 @dataclass(frozen=True)
 class Phrase:
     """What is measured, ``{w}`` standing for its window. ``opposite`` is what a value below 0 is called (of a
-    flag: below one half; of what is not measured: an effect below 0); None: the same."""
+    flag: below one half; of what is not measured: an effect below 0); None: the same. ``against`` is what it
+    is held against beside what is normal, told last."""
 
     text: str
     opposite: str | None = None
     form: Form = "deviations"
+    against: str = ""
+
+    def words(self, opposite: bool = False) -> str:
+        """All of it."""
+        text = self.opposite if opposite and self.opposite is not None else self.text
+        return f"{text} {self.against}" if self.against else text
 
 
+#: Features that are divided by the EWMA scale: in a crash all moves are large, and these may be small.
+RELATIVE = "relative to volatility"
 _CURRENT = "against its current level"
 PHRASES: dict[str, Phrase] = {
     # volatility
     "ewma_volatility": Phrase("volatility", form="times"),
     "log_volatility": Phrase("level of volatility"),
-    "har": Phrase(f"volatility over {{w}} {_CURRENT}"),
-    "return": Phrase("rise over {w}", "fall over {w}"),
-    "downside": Phrase("falls over {w}"),
-    "upside": Phrase("rises over {w}"),
-    "bipower": Phrase(f"volatility without jumps over {{w}} {_CURRENT}"),
+    "har": Phrase("volatility over {w}", against=_CURRENT),
+    "return": Phrase("rise over {w}", "fall over {w}", against=RELATIVE),
+    "downside": Phrase("falls over {w}", against=RELATIVE),
+    "upside": Phrase("rises over {w}", against=RELATIVE),
+    "bipower": Phrase("volatility without jumps over {w}", against=_CURRENT),
     "jump_share": Phrase("share of jumps in the moves over {w}"),
-    "largest_move": Phrase("largest move over {w}"),
-    "parkinson": Phrase("high-low range over {w}"),
-    "garman_klass": Phrase("high-low range (Garman-Klass) over {w}"),
-    "rogers_satchell": Phrase("high-low range (Rogers-Satchell) over {w}"),
+    "largest_move": Phrase("largest move over {w}", against=RELATIVE),
+    "parkinson": Phrase("high-low range over {w}", against=RELATIVE),
+    "garman_klass": Phrase("high-low range (Garman-Klass) over {w}", against=RELATIVE),
+    "rogers_satchell": Phrase("high-low range (Rogers-Satchell) over {w}", against=RELATIVE),
     # Never above 0: its own opposite.
-    "drawdown": Phrase("fall from the highest close of {w}", "fall from the highest close of {w}"),
-    "rally": Phrase("rise from the lowest close of {w}"),
-    "above_low": Phrase("rebound from the low of {w}"),
-    "below_high": Phrase("retreat from the high of {w}"),
+    "drawdown": Phrase(
+        "fall from the highest close of {w}", "fall from the highest close of {w}", against=RELATIVE
+    ),
+    "rally": Phrase("rise from the lowest close of {w}", against=RELATIVE),
+    "above_low": Phrase("rebound from the low of {w}", against=RELATIVE),
+    "below_high": Phrase("retreat from the high of {w}", against=RELATIVE),
     "volatility_of_volatility": Phrase("change of volatility over {w}"),
     "autocorrelation": Phrase("moves that went on over {w}", "moves that were taken back over {w}"),
     # flow
@@ -69,19 +80,19 @@ PHRASES: dict[str, Phrase] = {
     "hour_profile": Phrase("usual size of moves in the coming {w}"),
     "hour_profile_past": Phrase("usual size of moves in the past 4 h"),
     # spillover
-    "volatility": Phrase("volatility against its 30 days"),
+    "volatility": Phrase("volatility", against="against its 30 days"),
     "relative_volatility": Phrase("volatility raised beyond the market's"),
-    "range": Phrase("high-low range over {w}"),
-    "dispersion": Phrase("spread between the contracts' returns over {w}"),
+    "range": Phrase("high-low range over {w}", against=RELATIVE),
+    "dispersion": Phrase("spread between the contracts' returns over {w}", against=RELATIVE),
     "correlation": Phrase("correlation with the market over {w}"),
     # garch
     "garch_variance": Phrase("GARCH variance"),
     "garch_omega": Phrase("GARCH's level of variance"),
     "garch_persistence": Phrase("GARCH's persistence of variance"),
     # fine and fine_flow
-    "realized": Phrase("volatility over {w}"),
-    "high_low": Phrase("high-low range over {w}"),
-    "travel": Phrase("distance travelled over {w}"),
+    "realized": Phrase("volatility over {w}", against=_CURRENT),
+    "high_low": Phrase("high-low range over {w}", against=RELATIVE),
+    "travel": Phrase("distance travelled over {w}", against=RELATIVE),
     "lean": Phrase("moves leaning to rises over {w}", "moves leaning to falls over {w}"),
     "jump_part": Phrase("share of jumps in the moves over {w}"),
     "turnover": Phrase("volume over {w}"),
@@ -90,6 +101,18 @@ PHRASES: dict[str, Phrase] = {
     "push": Phrase("taker buying over {w}", "taker selling over {w}"),
     "one_sided": Phrase("one-sidedness of takers over {w}"),
     "price_impact": Phrase("price move for the volume over {w}"),
+    # order_flow
+    "tape_large": Phrase("share of large trades over {w}"),
+    "tape_sizes": Phrase("dispersion of trade sizes over {w}"),
+    "tape_bursts": Phrase("trades in bursts over {w}"),
+    "tape_spread": Phrase("spread implied by trades over {w}"),
+    "tape_large_push": Phrase("large trades buying over {w}", "large trades selling over {w}"),
+    "tape_vpin": Phrase("one-sided volume (VPIN) over {w}"),
+    "tape_runs": Phrase("runs of trades on one side over {w}"),
+    "tape_long_runs": Phrase("longest run of trades on one side over {w}"),
+    "tape_impact": Phrase("price impact of trades over {w}"),
+    "tape_persistence": Phrase("persistence of signed trades over {w}"),
+    "tape_gap": Phrase("price that buyers paid over sellers over {w}"),
     # book
     "book_spread": Phrase("bid-ask spread over {w}"),
     "book_spread_max": Phrase("widest bid-ask spread over {w}"),
@@ -120,7 +143,9 @@ PHRASES: dict[str, Phrase] = {
     "funding_1w": Phrase("funding over 1 week"),
     "funding_change": Phrase("rise of funding over {w}", "fall of funding over {w}"),
     "implied_premium": Phrase("implied over realised volatility"),
-    "implied_premium_against_usual": Phrase("implied over realised volatility, against its 30 days,"),
+    "implied_premium_against_usual": Phrase(
+        "implied over realised volatility", against="against its 30 days"
+    ),
     "implied_level": Phrase("implied volatility"),
     "implied_change": Phrase("rise of implied volatility over {w}", "fall of implied volatility over {w}"),
     "open_interest_level": Phrase("open interest"),

@@ -87,7 +87,7 @@ def reasons(
 def _grouped(inputs: tuple[str, ...]) -> tuple[tuple[tuple[str, ...], ...], NDArray[np.intp]]:
     """Inputs told alike, and of which of these groups each input is."""
     phrases = [phrase_of(name) for name in inputs]
-    keys = [p.text if p.form == "unmeasured" else name for p, name in zip(phrases, inputs, strict=True)]
+    keys = [p.words() if p.form == "unmeasured" else name for p, name in zip(phrases, inputs, strict=True)]
     order = list(dict.fromkeys(keys))
     groups = np.array([order.index(key) for key in keys], dtype=np.intp)
     names = tuple(tuple(n for n, k in zip(inputs, keys, strict=True) if k == key) for key in order)

@@ -13,7 +13,7 @@ import re
 from dataclasses import replace
 from functools import cache
 
-from models.phrases import MONTHLY, PHRASES, Phrase
+from models.phrases import MONTHLY, PHRASES, RELATIVE, Phrase
 
 _OWNERS = {"market_": "the market's ", "leader_": "the leading contract's "}
 _DURATION = r"(\d+(?:s|min|m|h|d|w))"
@@ -43,10 +43,12 @@ def phrase_of(name: str) -> Phrase:
 def _irregular(name: str) -> Phrase | None:
     """Names that hold more than a window."""
     if found := re.fullmatch(rf"usual_{_DURATION}_{_DURATION}", name):
-        return Phrase(f"moves in the same {_length(found[1])} of the {_length(found[2])} before")
+        return Phrase(
+            f"moves in the same {_length(found[1])} of the {_length(found[2])} before", against=RELATIVE
+        )
     if found := re.fullmatch(r"move_lag_(\d+)", name):
         bars = "1 bar" if found[1] == "1" else f"{found[1]} bars"
-        return Phrase(f"size of the move {bars} before the newest")
+        return Phrase(f"size of the move {bars} before the newest", against=RELATIVE)
     if found := re.fullmatch(r"new_york_(\d+)h", name):
         hours = f"{found[1]} to {int(found[1]) + 1} o'clock in New York"
         return Phrase(hours, f"not {hours}", "flag")
@@ -105,9 +107,9 @@ def state(name: str, value: float, score: float, effect: float) -> str:
     phrase = phrase_of(name)
     match phrase.form:
         case "unmeasured":
-            return phrase.text if effect >= 0 or phrase.opposite is None else phrase.opposite
+            return phrase.words(effect < 0)
         case "flag":
-            return phrase.text if value >= 0.5 or phrase.opposite is None else phrase.opposite
+            return phrase.words(value < 0.5)
         case "probability":
             return f"{phrase.text} {value:.2f}"
         case "times":
@@ -118,8 +120,8 @@ def state(name: str, value: float, score: float, effect: float) -> str:
 
 def _deviations(phrase: Phrase, value: float, score: float) -> str:
     if math.isnan(value):
-        return f"{phrase.text} unknown"
-    text = phrase.opposite if value < 0 and phrase.opposite is not None else phrase.text
+        return f"{phrase.words()} unknown"
+    text = phrase.words(value < 0)
     if abs(score) < 0.05:
         return f"{text} as normal"
     # What has two names is told by how far it lies on the side that it is named for.

@@ -45,7 +45,7 @@ def by_family(importance: pd.DataFrame, model: str) -> pd.DataFrame:
 def by_input(importance: pd.DataFrame, model: str, most: int) -> pd.DataFrame:
     """The ``most`` inputs of a model that move its ES most, with the columns of ``INPUTS``."""
     own = _means(importance, model)
-    own["words"] = own["feature"].map(lambda name: phrase_of(name).text)
+    own["words"] = own["feature"].map(lambda name: phrase_of(name).words())
     return _ordered(own).head(most)
 
 
