@@ -24,7 +24,7 @@ from serving.ingest import CLOCK_SKEW_S, FARTHEST_AHEAD_S
 from serving.settings import ServingSettings
 from serving.store.tapes import Rows
 from serving.tape import US_A_S
-from serving.tape_requests import BookRequest, TradesRequest, checked_book, checked_trades
+from serving.tape_requests import BookRequest, TradesRequest, as_sent, checked_book, checked_trades
 
 
 @dataclass(frozen=True)
@@ -82,12 +82,13 @@ class TapeIngest:
             counts, ripe = self.desk.take(kind, batches, complete_until_us)
         except SymbolContradictionError as found:
             error = found.error
-            name = {"buy": "side"}.get(error.column, error.column)
+            name, value = as_sent(error.column, error.sent)
+            _, taken = as_sent(error.column, error.taken)
             raise ContradictingRowError(
-                f"row {error.row} of {found.symbol} was taken before with {name} = {error.taken}",
+                f"row {error.row} of {found.symbol} was taken before with {name} = {taken}",
                 "leave the row out; nothing of the request was stored",
                 field=f"{kind}.{symbols.index(found.symbol)}.{name}.{error.row}",
-                value=error.sent,
+                value=value,
                 row=error.row,
             ) from found
         except OperationalError as error:

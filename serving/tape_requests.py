@@ -90,6 +90,13 @@ class BookRequest(BaseModel):
 _BOOK_FIELDS = dict(zip(SIDES, ("bid_price", "bid_size", "ask_price", "ask_size"), strict=True))
 
 
+def as_sent(column: str, value: object) -> tuple[str, object]:
+    """A column of arrays and a value of it, as a request has them."""
+    if column == "buy":
+        return "side", "buy" if value else "sell"
+    return _BOOK_FIELDS.get(column, column), value
+
+
 def checked_trades(request: TradesRequest) -> dict[str, Rows]:
     """The trades by symbol. Raises ``InvalidInputError`` with block, field, row, value and remedy."""
     _refuse_repeated_blocks("trades", [block.symbol for block in request.trades])
@@ -108,11 +115,10 @@ class _Refuse:
     def __init__(self, kind: str, at: int, symbol: str) -> None:
         self._place, self._symbol = f"{kind}.{at}", symbol
 
-    def __call__(self, field: str, rule: str, remedy: str, value: object, row: int | None = None) -> None:
+    def __call__(self, path: str, rule: str, remedy: str, value: object, row: int | None = None) -> None:
         which = self._symbol if row is None else f"row {row} of {self._symbol}"
-        name = field if row is None else f"{field}.{row}"
         raise InvalidInputError(
-            f"{which}: {rule}", remedy, field=f"{self._place}.{name}", value=value, row=row
+            f"{which}: {rule}", remedy, field=f"{self._place}.{path}", value=value, row=row
         )
 
     def where(
@@ -121,7 +127,7 @@ class _Refuse:
         """Refuse the first row that is broken, if any is."""
         if broken.any():
             row = int(np.argmax(broken))
-            self(field, rule, remedy, values[row].item(), row)
+            self(f"{field}.{row}", rule, remedy, values[row].item(), row)
 
     def lengths(self, lengths: Mapping[str, int], first: str) -> None:
         for field, length in lengths.items():
