@@ -34,7 +34,7 @@ from features.windows import Array, log_ratio, quotient, rolling_mean
 log = logging.getLogger(__name__)
 
 #: Books forget fast: minutes to hours, by the name that features carry. Shorter than a bar is one bar.
-WINDOWS = {"10min": pd.Timedelta("10min"), "1h": HOUR, "4h": 4 * HOUR}
+WINDOWS = {"1min": pd.Timedelta("1min"), "10min": pd.Timedelta("10min"), "1h": HOUR}
 #: What every window is held against.
 USUAL = DAY
 
@@ -87,6 +87,12 @@ def _sizes(market: Market, values: Array) -> dict[str, Array]:
     }
 
 
+def _now(market: Market, newest: Array, usually: Array) -> Array:
+    """(newest - mean of ``usually`` over a day) / its rms."""
+    usual, rms = (rolling_mean(v, _usual_bars(market)) for v in (usually, usually**2))
+    return quotient(newest - usual, np.sqrt(rms)).clip(-SCORE_BOUND, SCORE_BOUND)
+
+
 def _named(name: str, values: Mapping[str, Array]) -> dict[str, Array]:
     return {f"book_{name}_{w}": array for w, array in values.items()}
 
@@ -101,15 +107,12 @@ def _state_of(levels: int, market: Market, _: State) -> Mapping[str, pd.DataFram
     """Over the best levels of both sides: ln of depth less its usual; imbalance as a score, of windows and at
     the close of the newest bar; and its size, ln(rms_w / rms): how one-sided the book is, whatever the side.
     """
-    imbalance = _column(market, f"imbalance_{levels}")
-    usual = rolling_mean(imbalance, _usual_bars(market))
-    rms = np.sqrt(rolling_mean(imbalance**2, _usual_bars(market)))
-    now = quotient(_column(market, f"imbalance_{levels}_last") - usual, rms)
+    imbalance, last = _column(market, f"imbalance_{levels}"), _column(market, f"imbalance_{levels}_last")
     return market.frames(
         _named(f"depth_{levels}", _differences(market, _column(market, f"depth_{levels}")))
         | _named(f"imbalance_{levels}", _scores(market, imbalance, independent=False))
         | _named(f"one_sidedness_{levels}", _sizes(market, imbalance))
-        | {f"book_imbalance_{levels}_now": now.clip(-SCORE_BOUND, SCORE_BOUND)}
+        | {f"book_imbalance_{levels}_now": _now(market, last, imbalance)}
     )
 
 
@@ -119,17 +122,27 @@ def _slope(market: Market, _: State) -> Mapping[str, pd.DataFrame]:
 
 
 def _microprice(market: Market, _: State) -> Mapping[str, pd.DataFrame]:
-    """Microprice against mid, and the microprice's own drift, as scores."""
-    lean = _scores(market, _column(market, "microprice"), independent=False)
-    drift = _scores(market, _column(market, "microprice_drift"), independent=True)
-    return market.frames(_named("microprice", lean) | _named("microprice_drift", drift))
+    """Microprice against mid, over windows and at the newest close, and the microprice's own drift, as
+    scores."""
+    lean, drift = _column(market, "microprice"), _column(market, "microprice_drift")
+    return market.frames(
+        _named("microprice", _scores(market, lean, independent=False))
+        | _named("microprice_drift", _scores(market, drift, independent=True))
+        | {"book_microprice_now": _now(market, _column(market, "microprice_last"), lean)}
+    )
 
 
 def _best_flow(market: Market, _: State) -> Mapping[str, pd.DataFrame]:
-    """Order-flow imbalance of the best level: a score, and its size."""
-    flow = _column(market, "ofi_1")
+    """Order-flow imbalance of the best level, see ``_flow``."""
+    return _flow(market, "ofi", _column(market, "ofi_1"))
+
+
+def _flow(market: Market, name: str, flow: Array) -> Mapping[str, pd.DataFrame]:
+    """A flow as a score, over windows and of the newest bar, and its size."""
     return market.frames(
-        _named("ofi", _scores(market, flow, independent=True)) | _named("ofi_size", _sizes(market, flow))
+        _named(name, _scores(market, flow, independent=True))
+        | _named(f"{name}_size", _sizes(market, flow))
+        | {f"book_{name}_now": _now(market, flow, flow)}
     )
 
 
@@ -174,14 +187,11 @@ def fit_component(market: Market) -> State:
 
 def _integrated_flow(market: Market, state: State) -> Mapping[str, pd.DataFrame]:
     """Integrated order-flow imbalance, the weighted sum of that of all levels (``fit_component``, learned on
-    the training window): a score, and its size."""
+    the training window), see ``_flow``."""
     flow = np.zeros(market.close.shape)
     for m, weight in enumerate(state["weights"], start=1):
         flow += weight * _column(market, f"ofi_{m}")
-    return market.frames(
-        _named("ofi_integrated", _scores(market, flow, independent=True))
-        | _named("ofi_integrated_size", _sizes(market, flow))
-    )
+    return _flow(market, "ofi_integrated", flow)
 
 
 def _resilience(market: Market, _: State) -> Mapping[str, pd.DataFrame]:
@@ -238,12 +248,12 @@ FEATURES = (
     *(_level_feature(levels) for levels in BOOK_LEVELS),
     Feature(_outputs("slope"), "book", USUAL, _needs("slope"), _slope),
     Feature(
-        _outputs("microprice", "microprice_drift"),
-        *("book", USUAL, _needs("microprice", "microprice_drift"), _microprice),
+        (*_outputs("microprice", "microprice_drift"), "book_microprice_now"),
+        *("book", USUAL, _needs("microprice", "microprice_last", "microprice_drift"), _microprice),
     ),
-    Feature(_outputs("ofi", "ofi_size"), "book", USUAL, _needs("ofi_1"), _best_flow),
+    Feature((*_outputs("ofi", "ofi_size"), "book_ofi_now"), "book", USUAL, _needs("ofi_1"), _best_flow),
     Feature(
-        _outputs("ofi_integrated", "ofi_integrated_size"),
+        (*_outputs("ofi_integrated", "ofi_integrated_size"), "book_ofi_integrated_now"),
         *("book", USUAL, _needs(*(f"ofi_{m}" for m in range(1, FLOW_LEVELS + 1)))),
         *(_integrated_flow, fit_component),
     ),

@@ -68,7 +68,7 @@ def test_a_book_that_is_locked_by_rounding_and_has_a_hole(real_data: Path) -> No
     names = features_of("book", market)
     assert "book_ofi_integrated_1h" in names
     pipeline = Pipeline.fit(market.until(market.times[len(market.times) // 2]), names)
-    state = pipeline.states["book_ofi_integrated_10min"]
+    state = pipeline.states["book_ofi_integrated_1min"]
     assert min(state["weights"]) > -0.05, "buying at any level is buying"
     frame = pipeline.batch(market)
     assert not np.isinf(frame.values).any()
