@@ -120,8 +120,8 @@ class MarketWindow:
     def frames(
         self, first_s: int, rows: int, names: Iterable[str], symbols: Sequence[str]
     ) -> dict[str, pd.DataFrame]:
-        """Columns at ``rows`` closes from ``first_s`` on, of these symbols; NaN where the window has nothing,
-        a view where it has all of it."""
+        """Columns at ``rows`` closes from ``first_s`` on, of these symbols; NaN where the window has
+        nothing."""
         begin = (first_s - self._first_s) // self.interval_s
         low, high = min(max(0, -begin), rows), max(0, min(rows, self._rows - begin))
         times = pd.date_range(

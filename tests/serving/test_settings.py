@@ -38,6 +38,10 @@ def test_beyond_this_machine_both_tokens_are_needed(host: str) -> None:
         ("read_tokens", ("short",), "16 characters"),
         ("decision_tick_s", float("nan"), "finite"),
         ("catch_up_bars", 0, "greater than or equal"),
+        ("finer_interval_s", 3600, "divides the other into two or more"),
+        ("finer_interval_s", 7, "divides the other"),
+        ("finer_interval_s", 90, "at most 60, or whole minutes"),
+        ("trade_tolerance_s", -1, "greater than or equal"),
         ("colour", "red", "Extra inputs"),
     ],
 )

@@ -110,3 +110,50 @@ def test_a_contract_that_joins_later_has_no_past(market: Market) -> None:
     window.add_symbols(["NEW", market.symbols[0]])
     assert window.symbols == (*market.symbols, "NEW")
     assert window.newest_close("NEW", seconds(market.times[49])) is None
+
+
+def test_columns_beyond_the_bar_are_kept_beside_it() -> None:
+    window = MarketWindow(HOUR, 4, extra=("vpin", "book_spread"))
+    window.add_symbols(["A", "B"])
+    at = np.array([10, 12]) * HOUR
+    window.fill_extra("B", at, {"vpin": np.array([0.1, 0.2]), "other": np.zeros(2)})
+    window.put("B", 12 * HOUR, np.ones(9))
+    # Older than the window, and a row before its first.
+    window.fill_extra("A", np.array([7, 9]) * HOUR, {"book_spread": np.array([7.0, 9.0])})
+    found = window.frames(9 * HOUR, 4, ("close", "vpin", "book_spread"), window.symbols)
+    np.testing.assert_array_equal(found["vpin"]["B"], [np.nan, 0.1, np.nan, 0.2])
+    np.testing.assert_array_equal(found["book_spread"]["A"], [9, np.nan, np.nan, np.nan])
+    np.testing.assert_array_equal(found["close"]["B"], [np.nan] * 3 + [1.0])
+    assert window.newest_close("B", 12 * HOUR) == (12 * HOUR, 1.0)
+    assert set(window.market(12 * HOUR, 4).columns) == {*VALUE_COLUMNS, "vpin", "book_spread"}
+    window.fill_extra("B", np.array([20]) * HOUR, {"vpin": np.array([0.5])})
+    assert window.newest_s == 20 * HOUR
+    window.fill_extra("B", np.array([], dtype="int64"), {"vpin": np.array([])})
+
+
+@pytest.mark.parametrize(
+    ("first", "rows", "wanted"),
+    [
+        (3, 2, [3, 4]),
+        (1, 4, [np.nan, 2, 3, 4]),
+        (4, 4, [4, 5, np.nan, np.nan]),
+        (0, 2, [np.nan, np.nan]),
+        (7, 2, [np.nan, np.nan]),
+    ],
+)
+def test_frames_reach_beyond_the_window_with_nan(first: int, rows: int, wanted: list[float]) -> None:
+    window = MarketWindow(HOUR, 10)
+    window.add_symbols(["A", "B"])
+    for close in (2, 3, 4, 5):
+        window.put("A", close * HOUR, np.full(9, float(close)))
+    found = window.frames(first * HOUR, rows, ("close",), ("C", "A"))["close"]
+    assert list(found.columns) == ["C", "A"]
+    assert found.index[0].timestamp() == first * HOUR
+    np.testing.assert_array_equal(found["A"], wanted)
+    assert np.isnan(found["C"]).all()
+
+
+def test_an_empty_window_has_no_frames_but_nan() -> None:
+    window = MarketWindow(HOUR, 10)
+    window.add_symbols(["A"])
+    assert np.isnan(window.frames(3 * HOUR, 2, ("close",), ("A",))["close"]).all().all()
