@@ -124,11 +124,12 @@ class BookBars:
         # The newest book stands for a time that is not known yet: it is held until that is.
         ends = np.append(every.time_ns[1:], every.time_ns[-1])
         sound = np.flatnonzero(kinds.sound)
+        sound_before = int((sound < old).sum())
         self._tally.add(
             [
                 Part(bars[old:], {"snapshots": np.ones(len(books)), **counts}),
                 self._standing(every.time_ns[held], ends[held], measures.rows(held)),
-                *self._changes(every.rows(sound), measures.microprice[sound], int((sound < old).sum())),
+                *self._changes(every.rows(_slice(sound)), measures.microprice[sound], sound_before),
             ]
         )
         self._tail = every.rows(np.union1d(sound[-1:], [len(every) - 1]))
@@ -198,7 +199,7 @@ class BookBars:
         to depletions."""
         later = np.arange(max(old, 1), len(sound))
         later = later[sound.time_ns[later] - sound.time_ns[later - 1] <= self._hole_ns]
-        before, after = sound.rows(later - 1), sound.rows(later)
+        before, after = sound.rows(_slice(later - 1)), sound.rows(_slice(later))
         flow = order_flow(before, after)
         depletions, answers = np.zeros(len(later)), []
         for side, waiting in self._waiting.items():
@@ -276,6 +277,13 @@ class BookBars:
         bars._waiting = {side: Depletions.from_json(content["waiting"][side]) for side in SIGNS}
         bars._tally.restore(content["tally"])
         return bars
+
+
+def _slice(rows: Whole) -> slice | Whole:
+    """Row numbers, as a slice where they are consecutive: those rows are not copied."""
+    if len(rows) and (np.diff(rows) == 1).all():
+        return slice(int(rows[0]), int(rows[-1]) + 1)
+    return rows
 
 
 def book_table(closed: Closed) -> pd.DataFrame:

@@ -72,11 +72,13 @@ class Measures:
     @classmethod
     def of(cls, books: Books) -> Measures:
         kinds = Kinds.of(books)
-        # Rows that are not sound are NaN from here on, and so is all that is made of them.
-        bid_px, bid_sz, ask_px, ask_sz = (
-            np.where(kinds.sound[:, np.newaxis], side, np.nan)
-            for side in (books.bid_px, books.bid_sz, books.ask_px, books.ask_sz)
-        )
+        bid_px, bid_sz, ask_px, ask_sz = books.bid_px, books.bid_sz, books.ask_px, books.ask_sz
+        if not kinds.sound.all():
+            # NaN from here on, and so is all that is made of it.
+            bid_px, bid_sz, ask_px, ask_sz = (
+                np.where(kinds.sound[:, np.newaxis], side, np.nan)
+                for side in (bid_px, bid_sz, ask_px, ask_sz)
+            )
         bid, ask, bid_size, ask_size = bid_px[:, 0], ask_px[:, 0], bid_sz[:, 0], ask_sz[:, 0]
         mid, best = (bid + ask) / 2, bid_size + ask_size
         spread = np.where(kinds.open, (ask - bid) / mid, np.nan)
