@@ -56,9 +56,11 @@ class BookBars:
     def __init__(
         self, interval: pd.Timedelta, levels: int = BOOK_LEVELS[-1], hole: pd.Timedelta = HOLE
     ) -> None:
-        """Bars of ``interval`` from the best ``levels`` of each side, as many as the source gives or fewer.
-        Raises ``ValueError`` where one of the three is not positive, or there are more levels than
-        columns."""
+        """Bars of ``interval`` from the best ``levels`` of each side. Where the source gives fewer, the order
+        flow of the others is NaN, and groups of levels cover those that are there.
+
+        Raises ``ValueError`` where one of the three is not positive, or there are more levels than columns.
+        """
         if not 1 <= levels <= BOOK_LEVELS[-1]:
             raise ValueError(f"book columns cover 1 to {BOOK_LEVELS[-1]} levels, not {levels}")
         if min(interval, hole) <= pd.Timedelta(0):

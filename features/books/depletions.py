@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from features.books.measures import deepest
 from features.books.snapshots import Array, Books, Whole
 
 #: A change that leaves this share or less of the best size is a depletion.
@@ -69,8 +70,8 @@ class Depletions:
         answered[answered] = books.time_ns[at[answered]] - due[answered] <= hole_ns
         asked, then = self.rows(answered), books.rows(at[answered])
         back = (_standing(side, then, asked.price) - asked.left) / (asked.size - asked.left)
-        sign = SIGNS[side]
-        out_of_sight = sign * getattr(then, f"{side}_px")[:, -1] > sign * asked.price
+        sign, price = SIGNS[side], getattr(then, f"{side}_px")
+        out_of_sight = sign * price[np.arange(len(price)), deepest(price)] > sign * asked.price
         return then.time_ns, np.where(out_of_sight, 1.0, back.clip(0, 1)), self.rows(waits)
 
     def to_json(self) -> dict[str, Any]:

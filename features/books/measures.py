@@ -50,7 +50,7 @@ class Measures:
         spread: (ask - bid) / mid, where open.
         notional: price times size over the levels of each group, both sides, quote currency.
         imbalance: (bid - ask) / (bid + ask) of the sizes over the levels of each group.
-        size: mean size of a level, over all levels that are looked at; absent ones count as 0.
+        size: mean size of a level, over those that are there on both sides.
         slope: ln of (notional over all levels / relative width from the deepest bid to the deepest ask);
             high where much stands close to the mid.
         microprice: (bid ask_sz + ask bid_sz) / (bid_sz + ask_sz) of the best level.
@@ -86,15 +86,14 @@ class Measures:
         bids, asks = _over_levels(bid_sz), _over_levels(ask_sz)
         notional = _over_levels(bid_px * bid_sz) + _over_levels(ask_px * ask_sz)
         rows = np.arange(len(books))
-        deepest_bid = bid_px[rows, np.maximum(np.isfinite(bid_px).sum(axis=1) - 1, 0)]
-        deepest_ask = ask_px[rows, np.maximum(np.isfinite(ask_px).sum(axis=1) - 1, 0)]
-        width = (deepest_ask - deepest_bid) / mid
+        deep_bid, deep_ask = deepest(books.bid_px), deepest(books.ask_px)
+        width = (ask_px[rows, deep_ask] - bid_px[rows, deep_bid]) / mid
         thickness = np.divide(notional[:, -1], width, out=np.full_like(mid, np.nan), where=width > 0)
         return cls(
             spread,
             notional[:, groups],
             ((bids - asks) / (bids + asks))[:, groups],
-            (bids + asks)[:, -1] / (2 * books.levels),
+            (bids + asks)[:, -1] / (deep_bid + deep_ask + 2),
             np.log(thickness),
             (bid * ask_size + ask * bid_size) / best,
             # The logarithm of the module's ratio, without the cancellation.
@@ -105,6 +104,12 @@ class Measures:
 def levels_of_groups(levels: int) -> list[int]:
     """How many levels each group of columns covers that a book of ``levels`` has."""
     return [n for n in BOOK_LEVELS if n <= levels]
+
+
+def deepest(price: Array) -> NDArray[np.int64]:
+    """The last level that is there, by row; 0 where none is."""
+    last: NDArray[np.int64] = np.maximum(np.isfinite(price).sum(axis=1, dtype="int64") - 1, 0)
+    return last
 
 
 def _over_levels(values: Array) -> Array:

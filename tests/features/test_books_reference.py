@@ -100,7 +100,7 @@ def reference(
             then = next((j for j in sound if times[j] >= times[i] + recovery_ns), None)
             if then is not None and times[then] <= times[i] + recovery_ns + hole_ns:
                 back = min(max((standing(sides[then], price, sign) - left) / (size - left), 0), 1)
-                if len(sides[then]) == LEVELS and sign * sides[then][-1][0] > sign * price:
+                if sign * sides[then][-1][0] > sign * price:
                     back = 1
                 bar(times[then] // interval_ns * interval_ns)["answers"].append(back)
 
@@ -150,7 +150,7 @@ def reference(
             rest[f"depth_{n}"] = log(mean(stood, lambda i, n=n: notional(i, n))) if stood else np.nan
             rest[f"imbalance_{n}"] = mean(stood, lambda i, n=n: imbalance(i, n))
             rest[f"imbalance_{n}_last"] = imbalance(stood[-1][0], n) if stood else np.nan
-        size = mean(stood, lambda i: sum(total(i, LEVELS)) / (2 * LEVELS))
+        size = mean(stood, lambda i: sum(total(i, LEVELS)) / (len(bids[i]) + len(asks[i])))
         for m in range(LEVELS):
             flows = [f for f in (flow(a, b, m) for a, b in changes) if f is not None]
             rest[f"ofi_{m + 1}"] = fsum(flows) / size if flows else np.nan
@@ -230,3 +230,13 @@ def test_a_table_has_the_columns_in_their_order() -> None:
     assert "book_depth_5" in table and "book_ofi_5" in table
     assert not {"book_depth_10", "book_ofi_6"} & set(table.columns)
     assert str(table["open_time"].dtype) == "datetime64[ns, UTC]"
+
+
+def test_levels_that_the_source_does_not_have_change_nothing() -> None:
+    books = tape(400, 6).with_levels(3)
+    few, many = BookBars(pd.Timedelta("10s"), levels=3), BookBars(pd.Timedelta("10s"), levels=10)
+    expected, found = few.add(books), many.add(books)
+    for name, column in expected.items():
+        np.testing.assert_array_equal(found[name], column, err_msg=name)
+    np.testing.assert_array_equal(np.isnan(found["book_ofi_4"]), True)
+    assert np.isfinite(found["book_depth_10"]).any()
