@@ -116,9 +116,9 @@ PHRASES: dict[str, Phrase] = {
     # book
     "book_spread": Phrase("bid-ask spread over {w}"),
     "book_spread_max": Phrase("widest bid-ask spread over {w}"),
-    "book_depth": Phrase("depth {w}"),
-    "book_imbalance": Phrase("book leaning to buyers {w}", "book leaning to sellers {w}"),
-    "book_one_sidedness": Phrase("one-sidedness of the book {w}"),
+    "book_depth": Phrase("depth over {w}"),
+    "book_imbalance": Phrase("book leaning to buyers over {w}", "book leaning to sellers over {w}"),
+    "book_one_sidedness": Phrase("one-sidedness of the book over {w}"),
     "book_slope": Phrase("depth close to the mid price over {w}"),
     "book_microprice": Phrase(
         "microprice above the mid price over {w}", "microprice below the mid price over {w}"

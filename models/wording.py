@@ -17,6 +17,8 @@ from models.phrases import MONTHLY, PHRASES, RELATIVE, Phrase
 
 _OWNERS = {"market_": "the market's ", "leader_": "the leading contract's "}
 _DURATION = r"(\d+(?:s|min|m|h|d|w))"
+#: ``now`` is the newest bar.
+_WINDOW = r"now|\d+(?:s|min|m|h|d|w)"
 _UNITS = {"s": "s", "m": "min", "min": "min", "h": "h", "d": "day", "w": "week"}
 
 
@@ -56,12 +58,11 @@ def _irregular(name: str) -> Phrase | None:
         return Phrase(f"probability of {found[2]}{' in the market' if found[1] else ''}", form="probability")
     if found := re.fullmatch(rf"market_correlation_{_DURATION}", name):
         return Phrase(f"correlation within the market over {_length(found[1])}")
-    if found := re.fullmatch(rf"(book_(?:depth|imbalance|one_sidedness))_(\d+)_(now|{_DURATION})", name):
+    if found := re.fullmatch(rf"(book_(?:depth|imbalance|one_sidedness))_(\d+)_({_WINDOW})", name):
         levels = " at the best prices" if found[2] == "1" else f" in the best {found[2]} levels"
-        words = "now" if found[3] == "now" else f"over {_length(found[3])}"
-        return _with(_filled(PHRASES[found[1]], words), "", levels)
+        return _with(_filled(PHRASES[found[1]], _words_of(found[3])), "", levels)
     if name == "hour_profile":
-        return _filled(PHRASES[name], _length("1h"))
+        return _filled(PHRASES[name], _words_of("1h"))
     return None
 
 
@@ -69,22 +70,29 @@ def _regular(name: str) -> Phrase | None:
     whole = PHRASES.get(name)
     if whole is not None and "{w}" not in whole.text:
         return whole
-    found = re.fullmatch(rf"(.+)_{_DURATION}", name)
+    found = re.fullmatch(rf"(.+)_({_WINDOW})", name)
     base = None if found is None else PHRASES.get(found[1])
     if found is None or base is None or "{w}" not in base.text:
         return None
     month = found[1] in MONTHLY and found[2] == "1m"
-    return _filled(base, "30 days" if month else _length(found[2]))
+    return _filled(base, "30 days" if month else _words_of(found[2]))
 
 
 def _filled(phrase: Phrase, words: str) -> Phrase:
-    opposite = None if phrase.opposite is None else phrase.opposite.format(w=words)
-    return replace(phrase, text=phrase.text.format(w=words), opposite=opposite)
+    def fill(text: str) -> str:
+        return text.format(w=words).replace("over now", "now")
+
+    opposite = None if phrase.opposite is None else fill(phrase.opposite)
+    return replace(phrase, text=fill(phrase.text), opposite=opposite)
 
 
 def _with(phrase: Phrase, before: str, after: str) -> Phrase:
     opposite = None if phrase.opposite is None else f"{before}{phrase.opposite}{after}"
     return replace(phrase, text=f"{before}{phrase.text}{after}", opposite=opposite)
+
+
+def _words_of(window: str) -> str:
+    return "now" if window == "now" else _length(window)
 
 
 def _length(duration: str) -> str:

@@ -94,6 +94,7 @@ def test_a_name_that_cannot_be_read_is_refused(name: str) -> None:
             -2.0,
             "book leaning to sellers now in the best 5 levels 2.0 SD above normal",
         ),
+        ("book_ofi_now", -1.0, -2.0, "order flow of sellers at the best prices now 2.0 SD above normal"),
         ("book_ofi_4h", 0.3, 2.0, "order flow of buyers at the best prices over 4 h 2.0 SD above normal"),
         ("funding_1w", 2.0, 2.0, "funding over 1 week 2.0 SD above normal"),
         ("liquidation_side_4h", -2.0, -2.0, "liquidations of shorts over 4 h 2.0 SD above normal"),
