@@ -1,4 +1,4 @@
-"""The least that BentoML answers: what ``benchmarks/serving.py`` compares the server with."""
+"""The least that BentoML answers: what ``benchmarks/serving.py`` and ``ingest.py`` compare the server with."""
 
 from __future__ import annotations
 
@@ -6,12 +6,19 @@ from typing import Any
 
 import bentoml
 
+from serving.tape_requests import TradesRequest
+
 
 @bentoml.service(name="bare", workers=1, traffic={"timeout": 15}, logging={"access": {"enabled": False}})
 class Bare:
-    """One endpoint that returns what it is told to."""
+    """One endpoint that returns what it is told to, and one that reads trades and forgets them."""
 
     @bentoml.api(route="/bare")
     async def bare(self, size: int = 1) -> dict[str, Any]:
         """A text of that many bytes."""
         return {"text": "a" * size}
+
+    @bentoml.api(route="/trades")
+    async def trades(self, request: TradesRequest, /) -> dict[str, Any]:
+        """How many there were."""
+        return {"read": sum(len(block.id) for block in request.trades)}
