@@ -22,6 +22,7 @@ from features.bars import Market
 from features.durations import format_duration, whole_bars
 from features.pipeline import FeatureFrame, all_features
 from models.explanations import Cell
+from models.forecast._residuals import SCALE_FEATURE
 from models.forecast.base import SIDES, TailForecast, TailModel
 from models.scores import fz0
 
@@ -85,8 +86,9 @@ def _families() -> dict[str, str]:
 
 
 def family_of(feature: str) -> str:
-    """The family file that a feature comes from. Raises ``KeyError`` for an unknown one."""
-    return _families()[feature]
+    """The family file that a feature comes from; the scale of all forecasts is one by itself. Raises
+    ``KeyError`` for an unknown feature."""
+    return "scale" if feature == SCALE_FEATURE else _families()[feature]
 
 
 def _effects(model: TailModel, sample: FeatureFrame) -> pd.DataFrame:

@@ -50,14 +50,15 @@ def test_what_the_forecast_hangs_on_is_found(volatile: Market, task: Task) -> No
     }
     assert found["gain"].isna().all()  # it has no trees
     assert found[["effect", "family_effect"]].isna().all(axis=None)  # and explains nothing
-    assert set(found["family"]) == {"volatility"}
+    assert dict(zip(found["feature"], found["family"], strict=True))["return_1d"] == "volatility"
+    assert dict(zip(found["feature"], found["family"], strict=True))[SCALE] == "scale"
     by_input = found.groupby("feature")["importance"]
     assert by_input.min()[SCALE] > 0.2
     assert (found.loc[found["feature"] != SCALE, "importance"] == 0).all()
 
 
 def test_the_size_of_what_an_input_does_is_told(volatile: Market, task: Task) -> None:
-    """Effects of +-0.2 and of 0.1 that partly undo each other; the longs' second one is left out."""
+    """The scale by itself, and two returns that partly undo each other: +-0.2, and 0.1 for shorts alone."""
     model, features = fitted(volatile, task)
 
     class Telling(EwmaModel):
@@ -69,22 +70,23 @@ def test_the_size_of_what_an_input_does_is_told(volatile: Market, task: Task) ->
         def contributions(self, given: FeatureFrame, cells: Sequence[Cell]) -> Contributions:
             rows = given.rows()
             odd = np.where(np.arange(len(rows)) % 2 == 0, 0.2, -0.2)
-            effects = np.zeros((len(rows), len(cells), 2))
-            effects[..., 0] = odd[:, np.newaxis]
-            effects[..., 1] = [0.0 if cell.side == "long" else 0.1 for cell in cells]
-            names = (SCALE, "return_1d")
-            values = np.zeros((len(rows), 2))
+            effects = np.zeros((len(rows), len(cells), 3))
+            effects[..., 0] = 0.3
+            effects[..., 1] = odd[:, np.newaxis]
+            effects[..., 2] = [0.0 if cell.side == "long" else 0.1 for cell in cells]
+            names = (SCALE, "return_1d", "return_4h")
+            values = np.zeros((len(rows), 3))
             return Contributions(
                 rows, tuple(cells), names, values, values, np.zeros(effects.shape[:-1]), effects
             )
 
     sampled = features.between(volatile.times[-300], None)
     found = permutation_importance(Telling(), sampled, volatile, times=40).set_index("feature")
-    assert found.loc[SCALE, "effect"].to_numpy() == pytest.approx(0.2)
-    assert found.loc["return_1d", "effect"].to_numpy() == pytest.approx(0.05)
-    assert (found.drop([SCALE, "return_1d"])["effect"] == 0).all()
+    for name, effect in ((SCALE, 0.3), ("return_1d", 0.2), ("return_4h", 0.05), ("return_1w", 0.0)):
+        assert found.loc[name, "effect"].to_numpy() == pytest.approx(effect)
     # Longs: 0.2 always; shorts: 0.3 and 0.1 in turns.
-    assert found["family_effect"].to_numpy() == pytest.approx(0.2)
+    assert found.loc[SCALE, "family_effect"].to_numpy() == pytest.approx(0.3)
+    assert found.loc["return_1w", "family_effect"].to_numpy() == pytest.approx(0.2)
 
 
 def test_the_same_seed_gives_the_same_answer(volatile: Market, task: Task) -> None:
