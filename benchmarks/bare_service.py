@@ -1,4 +1,4 @@
-"""The least that BentoML answers: what ``benchmarks/serving.py`` and ``ingest.py`` compare the server with."""
+"""The least that BentoML answers: what ``serving.py`` and ``ingest.py`` beside it compare the server with."""
 
 from __future__ import annotations
 

@@ -187,11 +187,8 @@ class ChampionWatch:
                 f"{self._interval} bars; set [serving] interval_s, or train on bars of the feed's interval"
             )
         made = Champion(str(version.number), artifact)
-        if self._finer_history is not None and made.asked.look_back > self._finer_history:
-            raise ValueError(
-                f"the champion looks back {made.asked.look_back} at finer bars and {self._finer_history} are "
-                f"kept; set [serving] finer_history_days"
-            )
+        if self._finer_history is not None:
+            made.asked.refuse_longer(self._finer_history)
         logger.info("champion is version %s (%s)", version.number, artifact.info.model)
         return made
 

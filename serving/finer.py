@@ -19,7 +19,7 @@ from features.bars import Market
 from features.columns import BOOK_COLUMNS, TRADE_COLUMNS
 from features.resample import merged
 from serving.desk import Made, TapeDesk
-from serving.inputs import Asked
+from serving.inputs import COLUMNS_DAYS, Asked
 from serving.settings import ServingSettings
 from serving.store.bars import SymbolBars, newest_close, read_bars
 from serving.store.details import forget_details, read_details
@@ -36,9 +36,9 @@ class FinerGrid:
         assert settings.finer_interval_s is not None, "there is no finer interval"
         self._engine, self._settings, self._desk = engine, settings, desk
         self._tolerance_s = settings.trade_tolerance_s
-        span_s = settings.finer_history_days * 86400
-        self.bars = MarketWindow(settings.finer_interval_s, span_s // settings.finer_interval_s, COLUMNS)
-        self.beside = MarketWindow(settings.interval_s, max(1, span_s // settings.interval_s), COLUMNS)
+        fine_s, interval_s = settings.finer_interval_s, settings.interval_s
+        self.bars = MarketWindow(fine_s, settings.finer_history_days * 86400 // fine_s, COLUMNS)
+        self.beside = MarketWindow(interval_s, COLUMNS_DAYS * 86400 // interval_s, COLUMNS)
         self._posted: list[Mapping[str, SymbolBars]] = []
         self._lock = threading.Lock()
 

@@ -15,6 +15,7 @@ from serving.board import utc_text
 from serving.calibration import as_served
 from serving.champion import Champion
 from serving.errors import ForecastUnavailableError, InvalidInputError
+from serving.inputs import missing_inputs
 from serving.outlook import Forecast, Needs
 from serving.requests import BarIn, checked_bars
 from serving.store.bars import SymbolBars
@@ -35,7 +36,7 @@ def forecast_from(
 ) -> dict[str, Any]:
     """The champion's forecast at the newest close of the bars, calibrated as its decisions are now; where
     there is none, or it leaves a contract out, that of the rules rung from the contract's own bars. ``rung``
-    says which.
+    says which, and ``missing_inputs`` names the families of features of which the model did not know all.
 
     Raises ``InvalidInputError`` for bars that break a rule and ``ForecastUnavailableError`` where the history
     is too short even for the rules rung.
@@ -44,10 +45,13 @@ def forecast_from(
     tables = {symbol: _table(found, interval) for symbol, found in checked_bars(bars, interval).items()}
     market = Market.from_bars(tables, interval)
     found: dict[str, Forecast] = {}
+    missing: dict[str, dict[str, tuple[str, ...]]] = {}
     if champion is not None:
         try:
-            served = as_served(champion.look(market)[0], calibration)
+            frame = champion.frame(market)
+            served = as_served(champion.foresee(frame)[0], calibration)
             found = {s: f for s, f in served.items() if f.flaw is None}
+            missing = missing_inputs(frame, champion.inputs(frame))
         except (Exception, SystemExit):  # the rules rung answers, and says so
             found = {}
     made_at_s = market.times[-1].timestamp()
@@ -62,6 +66,7 @@ def forecast_from(
                 "side": side,
                 "rung": rung,
                 "model_version": champion.version if rung == "champion" and champion is not None else "",
+                "missing_inputs": sorted(missing.get(symbol, {})) if rung == "champion" else [],
                 "tail": forecast.by_horizon(side),
             }
             for side in SIDES

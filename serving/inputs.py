@@ -16,37 +16,55 @@ import pandas as pd
 
 from features.bars import Market
 from features.columns import EXTRA_COLUMNS
+from features.durations import format_duration
 from features.pipeline import FeatureFrame, Pipeline, all_features
 from features.resample import beneath
 
 NO_TIME = pd.Timedelta(0)
+#: How long the columns of trades and books on the decision grid are kept.
+COLUMNS_DAYS = 60
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What features read beyond the bars of the decision grid: columns of it, and columns by finer grid.
-    ``look_back`` is how far back any of these goes."""
+    """What features read beyond the bars of the decision grid: columns of it, and columns by finer grid; and
+    how far back they look at each."""
 
     columns: tuple[str, ...] = ()
     finer: Mapping[pd.Timedelta, tuple[str, ...]] = field(default_factory=dict)
-    look_back: pd.Timedelta = NO_TIME
+    columns_look_back: pd.Timedelta = NO_TIME
+    finer_look_back: pd.Timedelta = NO_TIME
 
     @classmethod
     def by(cls, pipeline: Pipeline) -> Asked:
         """By the features that were chosen."""
         columns: dict[str, None] = {}
         finer: dict[pd.Timedelta, dict[str, None]] = {}
-        look_back = NO_TIME
+        beside, under = [NO_TIME], [NO_TIME]
         for feature in pipeline.chosen:
             read = (*feature.needs, *feature.uses)
+            extra = [c for c in read if c in EXTRA_COLUMNS]
             if feature.resolution is not None:
                 finer.setdefault(feature.resolution, {}).update(dict.fromkeys(read))
-            elif not any(c in EXTRA_COLUMNS for c in read):
-                continue
-            else:
-                columns.update((c, None) for c in read if c in EXTRA_COLUMNS)
-            look_back = max(look_back, feature.look_back)
-        return cls(tuple(columns), {r: tuple(names) for r, names in finer.items()}, look_back)
+                under.append(feature.look_back)
+            elif extra:
+                columns.update(dict.fromkeys(extra))
+                beside.append(feature.look_back)
+        return cls(tuple(columns), {r: tuple(n) for r, n in finer.items()}, max(beside), max(under))
+
+    def refuse_longer(self, finer_history: pd.Timedelta) -> None:
+        """Raise ``ValueError`` where a feature looks back further than is kept: it would not be what it was
+        in training."""
+        if self.finer_look_back > finer_history:
+            raise ValueError(
+                f"the champion looks back {format_duration(self.finer_look_back)} at finer bars and "
+                f"{format_duration(finer_history)} are kept; set [serving] finer_history_days"
+            )
+        if self.columns_look_back > pd.Timedelta(days=COLUMNS_DAYS):
+            raise ValueError(
+                f"the champion looks back {format_duration(self.columns_look_back)} at columns of trades or "
+                f"books and {COLUMNS_DAYS} days are kept; train one that looks back less"
+            )
 
 
 #: Lays what is asked for beneath and beside a market of the decision grid, as far as it is there.

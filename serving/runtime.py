@@ -74,7 +74,7 @@ class Runtime:
             s.interval,
             poll_s=s.model_poll_s,
             on_change=self._champion_changed,
-            finer_history=pd.Timedelta(days=s.finer_history_days),
+            finer_history=None if s.finer_interval_s is None else pd.Timedelta(days=s.finer_history_days),
         )
         desk = finer = None
         if s.finer_interval_s is not None:

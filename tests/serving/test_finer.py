@@ -205,7 +205,13 @@ def test_what_is_lacking_is_nan_and_what_is_there_stays(coarse: Market) -> None:
     assert all(np.isnan(f.to_numpy()).all() for f in beneath.columns.values())
     there = completed(coarse, pipeline)
     assert there.finer[QUARTER]["close"] is coarse.finer[QUARTER]["close"]
-    assert Asked.by(pipeline) == Asked((), {QUARTER: ("high", "low", "close")}, pd.Timedelta(days=11))
+    asked = Asked.by(pipeline)
+    assert asked == Asked((), {QUARTER: ("high", "low", "close")}, finer_look_back=pd.Timedelta(days=11))
+    asked.refuse_longer(pd.Timedelta(days=11))
+    with pytest.raises(ValueError, match="looks back 11d at finer bars and 10d are kept"):
+        asked.refuse_longer(pd.Timedelta(days=10))
+    with pytest.raises(ValueError, match="columns of trades"):
+        Asked(columns_look_back=pd.Timedelta(days=61)).refuse_longer(pd.Timedelta(days=1))
 
 
 @pytest.mark.parametrize("asked", ["30m", "2h", "quarter"])
