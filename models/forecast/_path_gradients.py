@@ -2,10 +2,11 @@
 
     effect_i = x_i integral over a in [0, 1] of (d ln ES / d x_i)(a x) da,      x standardised and clipped
 
-so that the effects sum to ln ES(x) - ln ES(0), 0 being the training mean of every input, taken with its mirror
-image (``NetworkModel._moments``). An input that is missing stands at its mean, and has no effect. The integral is taken at Gauss-Legendre nodes; what rounding
-and the few kinks (ES that are put in order, a bounded factor) leave of the sum is shared out in proportion to
-the effects' sizes. Tests hold that rest below a thousandth.
+so that the effects sum to ln ES(x) - ln ES(0), 0 being the training mean of every input (and its mirror
+image's, ``NetworkModel._moments``). An input that is missing stands at its mean, and has no effect. The
+integral is taken at Gauss-Legendre nodes; what rounding and the few kinks (ES that are put in order, a
+bounded factor) leave of the sum is shared out in proportion to the effects' sizes. Tests hold that rest below
+a thousandth.
 
 Source: Sundararajan, Taly, Yan (2017).
 """
