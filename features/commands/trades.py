@@ -25,7 +25,7 @@ from features.trades.settings import TradeSettings
 from features.trades.tables import SIDED, Table, bar_table, joined
 
 #: Bars of a row group: as many as are held before they are written.
-_GROUP = 50_000
+_GROUP = 10_000
 
 
 def make_trade_bars(
@@ -93,6 +93,7 @@ class _BarFile:
     def __init__(self, path: Path, interval: pd.Timedelta, sided: bool) -> None:
         self._path, self._interval, self._sided = path, interval, sided
         self._held: list[Table] = []
+        self._waiting = 0
         self._writer: pq.ParquetWriter | None = None
         self.bars = 0
 
@@ -104,8 +105,11 @@ class _BarFile:
             self._writer.close()
 
     def write(self, table: Table) -> None:
-        self._held.append(table)
-        if sum(len(t["open_time_ns"]) for t in self._held) >= _GROUP:
+        bars = len(table["open_time_ns"])
+        if bars:
+            self._held.append(table)
+            self._waiting += bars
+        if self._waiting >= _GROUP:
             self._flush()
 
     def finish(self, where: str) -> None:
@@ -116,7 +120,7 @@ class _BarFile:
 
     def _flush(self) -> None:
         table = bar_table(joined(self._held))
-        self._held = []
+        self._held, self._waiting = [], 0
         if table.empty:
             return
         if not self._sided:

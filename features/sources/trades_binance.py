@@ -43,7 +43,7 @@ _TYPES = {
     **dict.fromkeys(("price", "size", "quote"), pa.float64()),
     "buyer_is_maker": pa.bool_(),
 }
-_BLOCK_BYTES = 1 << 22
+_BLOCK_BYTES = 1 << 20
 _NAME = re.compile(r"^(?P<symbol>[A-Z0-9_]+)-(aggTrades|trades)\b.*\.(csv|zip)$", re.IGNORECASE)
 _COIN_MARGINED = re.compile(r"USD_(PERP|\d{6})$")
 _ROW = re.compile(

@@ -193,7 +193,8 @@ class TradeChecks:
             price_changes=self.report.price_changes + changes,
             disagreements=self.report.disagreements + changes - agreed,
         )
-        self._last, self._where = trades.rows(slice(-1, None)), where
+        # A copy: a view would keep the whole piece.
+        self._last, self._where = trades.rows(np.array([-1])), where
         self._row = row if isinstance(rows, int) else int(rows[-1])
         return trades if self._ordered else replace(trades, id=None)
 
