@@ -72,6 +72,9 @@ def replay_command(
     folder: Annotated[Path, typer.Argument(help="folder of SYMBOL.parquet files")],
     start: Annotated[str, typer.Option("--from", help="feed bars that close after this time")],
     to: Annotated[str | None, typer.Option("--to", help="the last close; default: all")] = None,
+    finer: Annotated[
+        Path | None, typer.Option(help="folder of finer bars to feed beneath them; see finer_interval_s")
+    ] = None,
     speed: Annotated[str, typer.Option(help="3600x: an hour a second; max: as fast as it goes")] = "max",
     url: Annotated[str, typer.Option(help="the server")] = "http://127.0.0.1:3000",
     token: Annotated[str | None, typer.Option(envvar="FOREMARGIN_TOKEN", help="ingest token")] = None,
@@ -79,7 +82,7 @@ def replay_command(
     """Feed recorded bars into a running server and print its multipliers."""
     end = None if to is None else parse_time(to)
     console = Console(width=None if sys.stdout.isatty() else 110)
-    replay(folder, url, parse_time(start), end, parse_speed(speed), token, console)
+    replay(folder, url, parse_time(start), end, parse_speed(speed), token, console, finer)
 
 
 @app.command("draw")

@@ -1,8 +1,8 @@
 """``python -m serving replay``: feed recorded bars into a running server, close by close, in order of time.
 
-All bars of a close go in one request, so that they are decided on together. The server takes a bar once, so a
-replay that was stopped is simply started again. It waits for the server to decide where more than a few
-closes are pending.
+All bars of a close go in one request, so that they are decided on together; finer bars, where there are some,
+go before the close that they lie beneath. The server takes a bar once, so a replay that was stopped is simply
+started again. It waits for the server to decide where more than a few closes are pending.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from features.bars import VALUE_COLUMNS, Market
+from features.durations import format_duration
+from features.resample import fine_bars
 from features.sources.parquet import read_folder
 
 #: Fewer than the server's ``catch_up_bars``, so that no close is passed over.
 _MOST_PENDING = 8
 _RETRIES = 60
+#: Finer bars a request; more might not fit into the body limit.
+_MOST_BARS = 5000
 
 
 class ReplayError(RuntimeError):
@@ -69,9 +74,10 @@ class Feed:
         self._client, self._pause = client, pause
         self.accepted = self.repeats = 0
 
-    def send(self, bars: list[dict[str, Any]]) -> None:
-        """Post one close. Raises ``ReplayError`` where the server refuses it, or stays away for a minute."""
-        answer = self._ask("POST", "/v1/bars", {"bars": bars})
+    def send(self, bars: list[dict[str, Any]], interval: str | None = None) -> None:
+        """Post one close, or the finer bars beneath one with their ``interval``. Raises ``ReplayError`` where
+        the server refuses it, or stays away for a minute."""
+        answer = self._ask("POST", "/v1/bars", {"bars": bars, "interval": interval})
         self.accepted += answer["accepted"]
         self.repeats += answer["repeats"]
         if answer["pending_closes"] > _MOST_PENDING:
@@ -117,6 +123,17 @@ def _words(answer: httpx.Response) -> str:
         return f"the server answered {answer.status_code}: {answer.text[:200]}"
 
 
+def beneath(
+    fine: Market, interval: pd.Timedelta, start: pd.Timestamp, end: pd.Timestamp | None
+) -> Iterator[tuple[pd.Timestamp, list[dict[str, Any]]]]:
+    """The finer bars that close after ``start``, as requests take them, each list with the close of
+    ``interval`` that it lies beneath."""
+    for close, steps in groupby(closes(fine, start, end), lambda step: step[0].ceil(interval)):
+        bars = [bar for _, found in steps for bar in found]
+        for first in range(0, len(bars), _MOST_BARS):
+            yield close, bars[first : first + _MOST_BARS]
+
+
 def replay(
     folder: Path,
     url: str,
@@ -125,10 +142,14 @@ def replay(
     speed: float | None,
     token: str | None,
     console: Console,
+    finer: Path | None = None,
 ) -> None:
-    """Feed the folder's bars and print the multipliers at the end. Raises ``ReplayError``, ``BarError`` or
-    ``ValueError``."""
+    """Feed the folder's bars, with those of the folder ``finer`` beneath them, and print the multipliers at
+    the end. Raises ``ReplayError``, ``BarError`` or ``ValueError``."""
     market = read_folder(folder)
+    fine = None if finer is None else read_folder(finer)
+    if fine is not None:
+        fine_bars(market.interval, fine.interval)  # the lengths fit
     steps = list(closes(market, start, end))
     if not steps:
         raise ValueError(
@@ -147,11 +168,16 @@ def replay(
     ):
         feed = Feed(client)
         task = bar.add_task("replay", total=len(steps), close="")
+        waiting = iter(()) if fine is None else beneath(fine, market.interval, start, end)
+        lower = next(waiting, None)
         began = time.monotonic()
         for close, bars in steps:
             if speed is not None:
                 due_s = (close - steps[0][0]).total_seconds() / speed
                 time.sleep(max(0.0, began + due_s - time.monotonic()))
+            while fine is not None and lower is not None and lower[0] <= close:
+                feed.send(lower[1], format_duration(fine.interval))
+                lower = next(waiting, None)
             feed.send(bars)
             bar.update(task, advance=1, close=f"{close:%Y-%m-%d %H:%M}")
         feed.wait_until_decided()

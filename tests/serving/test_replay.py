@@ -13,7 +13,7 @@ import pytest
 
 from features.bars import Market
 from serving.cli import main, parse_time
-from serving.replay import Feed, ReplayError, closes, multiplier_table, parse_speed, why
+from serving.replay import Feed, ReplayError, beneath, closes, multiplier_table, parse_speed, why
 
 
 def feed_of(answers: list[Any], pauses: list[float] | None = None) -> tuple[Feed, list[httpx.Request]]:
@@ -46,6 +46,16 @@ def test_closes_come_in_order_with_all_symbols_of_one_close(market: Market) -> N
     first = steps[0][1][0]
     assert first["close"] == market.close.iloc[11, 0]
     json.dumps(steps[0][1], allow_nan=False)
+
+
+def test_finer_bars_go_with_the_close_that_they_lie_beneath(market: Market) -> None:
+    start, end = market.times[11], market.times[19]
+    # As if the hours lay beneath bars of four.
+    found = list(beneath(market, 4 * market.interval, start, end))
+    assert [close for close, _ in found] == [t.ceil("4h") for t in market.times[12:20:4]]
+    assert [bar for _, bars in found for bar in bars] == [
+        bar for _, bars in closes(market, start, end) for bar in bars
+    ]
 
 
 def test_a_missing_bar_is_not_sent(market: Market) -> None:
