@@ -125,12 +125,14 @@ def book_command(
     symbol: Annotated[str | None, typer.Option(help="which symbol; default: all of the files")] = None,
     market: Annotated[str | None, typer.Option(help="which market, where a symbol is in several")] = None,
     bars: Annotated[Path | None, typer.Option(help="folder of bars to write the columns beside")] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="write files anew that are there")] = False,
 ) -> None:
     """Book columns of bars (spread, depth, imbalance, order flow, resilience) from order-book snapshots."""
     from features.commands.book import make_book_columns
 
     step = parse_duration(interval)
-    for line in make_book_columns(files, step, out, symbol=symbol, market=market, bars=bars):
+    told = make_book_columns(files, step, out, symbol=symbol, market=market, bars=bars, replace=replace)
+    for line in told:
         typer.echo(line)
 
 
@@ -142,12 +144,14 @@ def context_command(
     index: Annotated[Path | None, typer.Option(help="... of an implied-volatility index (DVOL)")] = None,
     open_interest: Annotated[Path | None, typer.Option(help="... of open interest")] = None,
     liquidations: Annotated[Path | None, typer.Option(help="... of liquidations")] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="write files anew that are there")] = False,
 ) -> None:
     """Put series from elsewhere beside bars, as of the time at which they were known."""
     from features.commands.context import add_context
     from features.sources.context import read_context
 
-    for line in add_context(folder, read_context(funding, index, open_interest, liquidations), out):
+    series = read_context(funding, index, open_interest, liquidations)
+    for line in add_context(folder, series, out, replace):
         typer.echo(line)
 
 

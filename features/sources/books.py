@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from features.bars import BarError
-from features.books.bars import HOLE, BookBars, book_table
+from features.books.bars import HOLE, BookBars, Closed, book_table
 from features.books.checks import FIRST_NS, LAST_NS, check_books
 from features.books.measures import Kinds
 from features.books.snapshots import SIDES, Books, Whole
@@ -116,33 +116,45 @@ def read_books(
         yield books
 
 
-def read_book_columns(
-    paths: Sequence[Path], interval: pd.Timedelta, tape: Mapping[str, str] | None = None
-) -> tuple[pd.DataFrame, Counts]:
-    """The book columns (see ``features.books``) of one tape, with ``open_time``, and what was counted.
+def book_columns(
+    paths: Sequence[Path], interval: pd.Timedelta, tape: Mapping[str, str] | None, counts: Counts
+) -> Iterator[Closed]:
+    """The rows of one tape as ``features.books`` closes them, piece by piece.
 
     Args:
         paths: files of the tape, oldest first.
         interval: the bar length.
         tape: which one, where the files hold several.
+        counts: goes on counting what is read.
 
-    The newest bar is given as far as it is known. Raises ``BarError`` as ``read_books`` does.
+    The newest bar is given last, as far as it is known. Raises ``BarError`` as ``read_books`` does, and where
+    there are no snapshots.
     """
     if not paths:
         raise ValueError("no files of snapshots given; give at least one")
     levels = min(BOOK_LEVELS[-1], *(_levels(_open(p).schema_arrow, str(p)) for p in paths))
-    bars, counts, parts = BookBars(interval, levels), Counts(), []
-    after_ns: int | None = None
+    bars, after_ns = BookBars(interval, levels), None
     for path in paths:
         for books in read_books(path, tape, after_ns):
             counts.add(books, after_ns)
             after_ns = int(books.time_ns[-1])
-            parts.append(bars.add(books))
-    if not counts.snapshots:
+            yield bars.add(books)
+    if after_ns is None:
         raise BarError(str(paths[0]), "the files hold no snapshots", "leave them out")
-    parts.append(bars.finish())
-    whole = {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
-    return book_table(whole), counts
+    yield bars.finish()
+
+
+def read_book_columns(
+    paths: Sequence[Path], interval: pd.Timedelta, tape: Mapping[str, str] | None = None
+) -> tuple[pd.DataFrame, Counts]:
+    """All of ``book_columns`` as one table with ``open_time``, and what was counted."""
+    counts = Counts()
+    return book_table(joined(list(book_columns(paths, interval, tape, counts)))), counts
+
+
+def joined(pieces: Sequence[Closed]) -> Closed:
+    """Closed rows, one piece after the other."""
+    return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
 
 
 def _open(path: Path) -> pq.ParquetFile:

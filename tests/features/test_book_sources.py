@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from features.bars import BarError, Market
 from features.books.bars import BookBars, book_table
 from features.cli import main
+from features.commands.book import make_book_columns
 from features.sources.books import read_book_columns, read_books, tapes_in
 from features.sources.join import with_tables
 from features.sources.parquet import read_folder, write_folder
@@ -175,6 +177,36 @@ def test_the_command_writes_columns_alone_or_beside_bars(
     assert joined["book_snapshots"]["B"].isna().all()
 
     capsys.readouterr()
+    for folder, beside in ((alone, []), (both, ["--bars", str(bars)])):
+        held = (folder / "A.parquet").read_bytes()
+        assert main([*command, *beside, "--out", str(folder)]) == 2
+        assert "there already; give --replace" in capsys.readouterr().err
+        assert main([*command, *beside, "--out", str(folder), "--replace"]) == 0
+        assert (folder / "A.parquet").read_bytes() == held
+    capsys.readouterr()
     assert main(["book", "--in", path, "--interval", "1m", "--out", str(tmp_path / "no")]) == 2
     assert "give --symbol" in capsys.readouterr().err
     assert not (tmp_path / "no").exists()
+
+
+def test_all_symbols_are_written_or_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good, bad = snapshots(120, 1).assign(symbol="A"), snapshots(120, 2).assign(symbol="B")
+    path, out = tmp_path / "feed.parquet", tmp_path / "out"
+    command = ["book", "--in", str(path), "--interval", "1m", "--out", str(out)]
+    written(path, pd.concat([good, bad.assign(bid_sz_0=bad["bid_sz_0"].where(bad.index != 100, -1.0))]))
+    assert main(command) == 2
+    assert "row 220: bid_sz_0 = -1.0: the size is negative" in capsys.readouterr().err
+    assert not out.exists()
+    written(path, pd.concat([good, bad]))
+    assert main(command) == 0
+    assert sorted(p.name for p in out.iterdir()) == ["A.parquet", "B.parquet"]
+    table = read_book_columns([path], MINUTE, {"symbol": "B"})[0]
+    pd.testing.assert_frame_equal(pd.read_parquet(out / "B.parquet"), table)
+
+
+def test_row_groups_add_up(tmp_path: Path) -> None:
+    path, out = written(tmp_path / "feed.parquet", snapshots(70_000, levels=1)), tmp_path / "out"
+    second = pd.Timedelta("1s")
+    make_book_columns([path], second, out, symbol="A")
+    assert pq.ParquetFile(out / "A.parquet").num_row_groups == 2
+    pd.testing.assert_frame_equal(pd.read_parquet(out / "A.parquet"), read_book_columns([path], second)[0])

@@ -223,6 +223,10 @@ def test_the_command_writes_bars_with_series_beside_them(
     expected = with_context(market, read_context(funding=file))
     pd.testing.assert_frame_equal(found["funding_rate"], expected["funding_rate"], check_freq=False)
 
+    assert main(["context", str(bars), "--funding", str(file), "--out", str(bars)]) == 2
+    assert "A.parquet and 1 more are there already; give --replace" in capsys.readouterr().err
+    assert "funding_rate" not in read_folder(bars)
+
     assert main(["context", str(bars), "--out", str(tmp_path / "no")]) == 2
     assert "no series given; give --funding" in capsys.readouterr().err
     file.write_bytes(b"no parquet")
