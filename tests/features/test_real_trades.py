@@ -103,3 +103,24 @@ def test_a_symbol_of_several_markets_is_asked_for(read: Read) -> None:
     table = bar_table(built(trades, []))
     check_bars(table, MINUTE, BINANCE)
     assert table["trades"].sum() == len(trades)
+
+
+@pytest.mark.parametrize("symbol", ["BTCUSDT", "ETHUSDT"])
+def test_bars_of_trades_meet_the_bars_that_the_exchange_published(
+    read: Read, real_data: Path, symbol: str
+) -> None:
+    """The trades are of eleven minutes around a midnight, where one published bar ends and one begins."""
+    trades, _ = read(BINANCE, symbol=symbol, market="spot")
+    table = bar_table(built(trades, [])).set_index("open_time")
+    published = pd.read_parquet(real_data / "bars" / "binance-spot" / "30m" / f"{symbol}.parquet")
+    published = published.set_index("open_time")
+    midnight = pd.Timestamp("2024-08-09", tz="UTC")
+    before, after = published.loc[midnight - pd.Timedelta("30min")], published.loc[midnight]
+    assert table["close"][midnight - MINUTE] == before["close"]
+    assert table["open"][midnight] == after["open"]
+    evening, night = table[: midnight - MINUTE], table[midnight:]
+    assert before["low"] <= evening["low"].min() and evening["high"].max() <= before["high"]
+    assert after["low"] <= night["low"].min() and night["high"].max() <= after["high"]
+    for bars, whole in ((evening, before), (night, after)):
+        assert 0 < bars["taker_buy_volume"].sum() < whole["taker_buy_volume"]
+        assert bars["trades"].sum() < whole["trades"]
