@@ -26,7 +26,7 @@ def snapshots(rows: int = 300, seed: int = 1, levels: int = 2) -> pd.DataFrame:
     """Two levels a second; the third row is locked, the fourth has no asks."""
     rng = np.random.default_rng(seed)
     table = pd.DataFrame({"timestamp": pd.date_range(START, periods=rows, freq="1s", unit="us")})
-    mid = 100 + np.cumsum(rng.integers(-1, 2, rows))
+    mid = 1000 + np.cumsum(rng.integers(-1, 2, rows))
     for i in range(levels):
         table[f"bid_px_{i}"], table[f"bid_sz_{i}"] = mid - 1.0 - i, rng.uniform(1, 5, rows)
         table[f"ask_px_{i}"], table[f"ask_sz_{i}"] = mid + 1.0 + i, rng.uniform(1, 5, rows)
