@@ -32,6 +32,7 @@ from features.spillover import mean_over_symbols
 from features.volatility import (
     DAY,
     EWMA_LOOK_BACK,
+    HOUR,
     LEAST_MOVE,
     log_returns,
     parkinson_variance,
@@ -138,6 +139,7 @@ FEATURES = tuple(
         _outputs(resolution),
         *("fine", EWMA_LOOK_BACK + DAY, ("high", "low", "close"), _computed(resolution)),
         resolution=resolution,
+        below=HOUR if resolution is None else None,
     )
     for resolution in (None, *RESOLUTIONS)
 )

@@ -29,7 +29,7 @@ from features.fine import FINE_WINDOWS, at_decisions, duration, grid_beneath, su
 from features.flow import SCORE_BOUND
 from features.pipeline import Feature, State
 from features.resample import RESOLUTIONS
-from features.volatility import DAY, LOG_RATIO_BOUND, log_returns
+from features.volatility import DAY, HOUR, LOG_RATIO_BOUND, log_returns
 from features.windows import Array, log_ratio, quotient, rolling_mean
 
 _PARTS = ("turnover", "activity", "ticket", "push", "one_sided", "price_impact")
@@ -81,6 +81,7 @@ FEATURES = tuple(
         _outputs(resolution),
         *("fine_flow", 3 * DAY, ("close", "volume", "trades", "taker_buy_volume"), _computed(resolution)),
         resolution=resolution,
+        below=HOUR if resolution is None else None,
     )
     for resolution in (None, *RESOLUTIONS)
 )

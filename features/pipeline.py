@@ -42,6 +42,7 @@ class Feature:
             grid of this interval beneath it, ``market.finer``. Its frames are on the decision grid all the
             same.
         uses: further columns of the same grid that it reads where the market has them.
+        below: it is left out where decision bars are not shorter than this, since it would say nothing new.
     """
 
     outputs: tuple[str, ...]
@@ -52,10 +53,13 @@ class Feature:
     fit: Callable[[Market], State] | None = None
     tolerance: float = 1e-9
     resolution: pd.Timedelta | None = None
+    below: pd.Timedelta | None = None
     uses: tuple[str, ...] = ()
 
     def lacks(self, market: Market) -> str | None:
         """What it needs and the market does not have, in words; None where it can be computed."""
+        if self.below is not None and market.interval >= self.below:
+            return f"bars shorter than {format_duration(self.below)}"
         if self.resolution is None:
             absent = [c for c in self.needs if c not in market]
             return f"columns {absent}" if absent else None
@@ -146,8 +150,11 @@ class Pipeline:
     states: Mapping[str, State] = field(default_factory=dict)
 
     @classmethod
-    def fit(cls, market: Market, names: Iterable[str] | None = None) -> Pipeline:
-        """Choose features by output name (None: all that the columns allow) and fit those that learn.
+    def fit(
+        cls, market: Market, names: Iterable[str] | None = None, optional: Iterable[str] = ()
+    ) -> Pipeline:
+        """Choose features by output name (None: all that the market allows; those that are ``optional`` where
+        it does) and fit those that learn.
 
         Raises ``ValueError`` for an unknown name, or one whose bar columns the market lacks.
         """
@@ -155,12 +162,16 @@ class Pipeline:
         if names is None:
             chosen = tuple(f for f in available if f.lacks(market) is None)
         else:
-            wanted = set(names)
-            unknown = wanted - {n for f in available for n in f.outputs}
+            wanted, spared = set(names), set(optional)
+            unknown = (wanted | spared) - {n for f in available for n in f.outputs}
             if unknown:
                 known = sorted(n for f in available for n in f.outputs)
                 raise ValueError(f"features {sorted(unknown)} are unknown; choose among {known}")
-            chosen = tuple(f for f in available if wanted & set(f.outputs))
+            chosen = tuple(
+                f
+                for f in available
+                if wanted & set(f.outputs) or (spared & set(f.outputs) and f.lacks(market) is None)
+            )
             for f in chosen:
                 if lacking := f.lacks(market):
                     raise ValueError(
@@ -177,6 +188,10 @@ class Pipeline:
     def look_back(self) -> pd.Timedelta:
         return max((f.look_back for f in self.chosen), default=self.interval)
 
+    def missing(self, market: Market) -> tuple[str, ...]:
+        """The outputs of features for which this market has nothing; they are NaN in what is computed."""
+        return tuple(n for f in self.chosen if f.lacks(market) is not None for n in f.outputs)
+
     def batch(self, market: Market, reuse: FeatureFrame | None = None) -> FeatureFrame:
         """Every row of the market. ``reuse``, computed on this same market, spares what does not learn."""
         self._check(market)
@@ -188,7 +203,7 @@ class Pipeline:
         column = 0
         for f in self.chosen:
             known = reuse is not None and not f.learns and all(n in reuse.names for n in f.outputs)
-            frames = None if known else f.compute(market, dict(self.states.get(f.name, {})))
+            frames = None if known else self._frames(f, market)
             for output in f.outputs:
                 if frames is None:
                     assert reuse is not None
@@ -205,10 +220,16 @@ class Pipeline:
         cut = {f.look_back: market.last(window_bars(f.look_back, self.interval)) for f in self.chosen}
         last: list[NDArray[np.float64]] = []
         for f in self.chosen:
-            frames = f.compute(cut[f.look_back], dict(self.states.get(f.name, {})))
+            frames = self._frames(f, cut[f.look_back])
             last.extend(frames[o].to_numpy(dtype="float64")[-1] for o in f.outputs)
         values = np.stack(last, axis=-1)[np.newaxis]
         return FeatureFrame(market.times[-1:], market.symbols, self.names, self.interval, values)
+
+    def _frames(self, f: Feature, market: Market) -> Mapping[str, pd.DataFrame]:
+        """What a feature computes; NaN where the market has nothing for it: a feed has gone missing."""
+        if f.lacks(market) is not None:
+            return dict.fromkeys(f.outputs, pd.DataFrame(np.nan, market.times, list(market.symbols)))
+        return f.compute(market, dict(self.states.get(f.name, {})))
 
     def to_json(self) -> dict[str, Any]:
         """What ``from_json`` needs to rebuild this pipeline: plain JSON values."""

@@ -20,6 +20,7 @@ from features.durations import format_duration, whole_bars
 from features.fingerprint import fingerprint
 from features.pipeline import FeatureFrame, Pipeline, all_features
 from features.sources.parquet import read_folder
+from features.volatility import parkinson_variance
 from models.forecast.base import Dataset, TailForecast, TailModel
 from models.forecast.calibration import CalibrationSettings, CalibrationState, track
 from models.forecast.discovery import model_class
@@ -101,6 +102,8 @@ class History:
         """Every feature that some model reads and that learns nothing, over the whole history."""
         wanted = [m.feature_names() for m in self.models]
         names = None if None in wanted else {n for w in wanted if w is not None for n in w}
+        if names is not None:
+            names |= {n for m in self.models for n in m.optional_features()}
         chosen = tuple(
             f
             for f in all_features()
@@ -123,10 +126,11 @@ class History:
             raise TrainingRefusedError(f"no bar closed by {end}; the bars begin at {self.market.times[0]}")
         start = known.times[0] if model.trains_on is None else max(known.times[0], end - model.trains_on)
         window = known.since(start)
-        pipeline = Pipeline.fit(window, model.feature_names())
+        pipeline = Pipeline.fit(window, model.feature_names(), model.optional_features())
         # Computed from the first bar, so that the window's first rows are not in warm-up, then cut.
         features = pipeline.batch(known, reuse=self.static_features.between(None, end)).between(start, None)
-        return TrainingWindow(pipeline, Dataset(features, window.close, task.horizons, task.levels))
+        dataset = Dataset(features, window.close, task.horizons, task.levels, bar_variances(window))
+        return TrainingWindow(pipeline, dataset)
 
     def forecast(
         self, model: TailModel, pipeline: Pipeline, start: pd.Timestamp, end: pd.Timestamp
@@ -152,6 +156,13 @@ class History:
         market = self.market.until(end).since(start - pipeline.look_back)
         reuse = self.static_features.between(market.times[0], market.times[-1])
         return pipeline.batch(market, reuse=reuse).between(start, end)
+
+
+def bar_variances(market: Market) -> pd.DataFrame | None:
+    """Parkinson's variance of each bar; None for a market of closes alone."""
+    if "high" not in market or "low" not in market:
+        return None
+    return pd.DataFrame(parkinson_variance(market), market.times, market.close.columns)
 
 
 def read_history(

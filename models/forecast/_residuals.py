@@ -41,7 +41,9 @@ def trailing(dataset: Dataset, window: pd.Timedelta | None) -> Dataset:
         return dataset
     start = dataset.features.times[-1] - window
     features = dataset.features.between(start, None)
-    return Dataset(features, dataset.closes.loc[features.times[0] :], dataset.horizons, dataset.levels)
+    first = features.times[0]
+    ranges = None if dataset.ranges is None else dataset.ranges.loc[first:]
+    return Dataset(features, dataset.closes.loc[first:], dataset.horizons, dataset.levels, ranges)
 
 
 def standardised_returns(dataset: Dataset, horizon: pd.Timedelta) -> NDArray[np.float64]:

@@ -110,12 +110,16 @@ class Dataset:
 
     Labels come from ``closes`` alone, which end where the training window ends: a loss that had not matured
     by then is NaN, so rows whose label would reach past the window are purged by construction.
+
+    ``ranges`` is Parkinson's variance of each bar (``features.volatility``), a less noisy label than a loss;
+    None: unknown, as for a market of closes alone.
     """
 
     features: FeatureFrame
     closes: pd.DataFrame
     horizons: tuple[pd.Timedelta, ...]
     levels: tuple[float, ...]
+    ranges: pd.DataFrame | None = None
 
     def __post_init__(self) -> None:
         if (
@@ -123,6 +127,10 @@ class Dataset:
             or tuple(self.closes.columns) != self.features.symbols
         ):
             raise ValueError("closes and features cover different times or symbols; cut both from one market")
+        if self.ranges is not None and not (
+            self.ranges.index.equals(self.closes.index) and self.ranges.columns.equals(self.closes.columns)
+        ):
+            raise ValueError("ranges and closes cover different times or symbols; cut both from one market")
         steps = np.diff(self.features.times)
         if (steps != self.features.interval).any():
             broken = int(np.argmax(steps != self.features.interval))
@@ -138,6 +146,13 @@ class Dataset:
     def log_close(self) -> NDArray[np.float64]:
         logs: NDArray[np.float64] = np.log(self.closes.to_numpy(dtype="float64"))
         return logs
+
+    @cached_property
+    def variance(self) -> NDArray[np.float64]:
+        """Of each bar, (time, symbol): from its range, or the squared log return where ranges are unknown."""
+        if self.ranges is not None:
+            return self.ranges.to_numpy(dtype="float64")
+        return np.asarray(np.diff(self.log_close, axis=0, prepend=np.nan) ** 2)
 
     def forward_returns(self, horizon: pd.Timedelta) -> NDArray[np.float64]:
         """ln(close h later / close), shape (time, symbol); NaN where either is unknown. The short's loss; the
@@ -201,6 +216,11 @@ class TailModel(ABC):
     @abstractmethod
     def feature_names(cls) -> tuple[str, ...] | None:
         """The features it reads; None: every feature that the bars allow."""
+
+    @classmethod
+    def optional_features(cls) -> tuple[str, ...]:
+        """The features that it reads where the market allows them, and does without where it does not."""
+        return ()
 
     @abstractmethod
     def fit(self, dataset: Dataset) -> Self:

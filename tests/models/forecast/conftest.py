@@ -31,6 +31,7 @@ QUICK: dict[str, dict[str, Any]] = {
 
 
 QUICK["ensemble"] = {"network": QUICK["network"], "quantile": QUICK["quantile"]}
+QUICK["refined"] = {"ensemble": QUICK["ensemble"]}
 
 
 @pytest.fixture(scope="session")
