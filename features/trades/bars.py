@@ -64,7 +64,7 @@ class TradeBars:
 
     @property
     def closed_until_ns(self) -> int | None:
-        """Trades before this come too late: their bars are closed; None before the first bar closed."""
+        """Trades before this come too late: their bars are closed or past; None before the first trade."""
         return None if self._next is None else self._next * self._interval_ns
 
     def add(self, trades: Trades) -> Table:

@@ -9,6 +9,8 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from features.bars import check_bars
 from features.trades.arrays import Trades
@@ -249,3 +251,37 @@ def test_later_trades_change_no_bar_before_them(random_tape: Tape) -> None:
     assert 20 < closed.sum() < len(closed)
     for name in a:
         np.testing.assert_array_equal(a[name][closed], b[name][closed])
+
+
+@st.composite
+def short_tapes(draw: st.DrawFn) -> tuple[Trades, list[int]]:
+    """Up to 40 trades with few distinct gaps, prices and sizes, so that ties, full buckets, silences and
+    holes are common, and where to cut them."""
+    n = draw(st.integers(1, 40))
+    gaps = draw(st.lists(st.sampled_from([0, 0, 1, 7, 60, 130, 400]), min_size=n, max_size=n))
+    prices = draw(st.lists(st.sampled_from([99.9, 100.0, 100.1]), min_size=n, max_size=n))
+    sizes = draw(st.lists(st.sampled_from([0.1, 0.2, 1.0, 25.0]), min_size=n, max_size=n))
+    buy = draw(st.lists(st.booleans(), min_size=n, max_size=n))
+    ids = np.cumsum(draw(st.lists(st.sampled_from([1, 1, 1, 3]), min_size=n, max_size=n)))
+    cuts = sorted(draw(st.lists(st.integers(0, n), max_size=6)))
+    time_ns = START_NS + np.cumsum(gaps).astype("int64") * NS
+    return Trades(time_ns, np.array(prices), np.array(sizes), np.array(buy), ids.astype("int64")), cuts
+
+
+@given(short_tapes())
+@settings(max_examples=60, deadline=None)
+def test_short_tapes_of_every_kind(
+    slow_bars: Callable[..., pd.DataFrame], drawn: tuple[Trades, list[int]]
+) -> None:
+    trades, cuts = drawn
+    at_once = TradeSettings(
+        usual_refresh_s=60, usual_half_life_s=600, usual_warm_up_s=60, buckets_per_day=1440, vpin_buckets=2,
+        longest_silence_s=180,
+    )  # fmt: skip
+    found, expected = built(trades, MINUTE, at_once, []), slow_bars(trades, MINUTE, at_once)
+    assert_same_bits(built(trades, MINUTE, at_once, cuts), found)
+    check_bars(bar_table(found), MINUTE, "short tape")
+    np.testing.assert_array_equal(found["open_time_ns"], expected["open_time_ns"])
+    for name in NAMES:
+        lost = 1e-9 if name == "buy_sell_gap" else 1e-12
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-8, atol=lost, err_msg=name)
