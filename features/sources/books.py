@@ -63,12 +63,20 @@ class Counts:
 
 def tapes_in(path: Path) -> list[dict[str, str]]:
     """The tapes in a file: what ``symbol`` and ``market`` of each are; one without either where the file has
-    no such column. Raises ``BarError`` where the file cannot be read."""
+    no such column. Raises ``BarError`` where the file cannot be read, or a row does not say its tape."""
     file = _open(path)
     names = [c for c in TAPE_COLUMNS if c in file.schema_arrow.names]
     found: dict[tuple[str, ...], None] = {}
     for batch in file.iter_batches(BATCH_ROWS, columns=names) if names else ():
         for row in pa.Table.from_batches([batch]).group_by(names).aggregate([]).to_pylist():
+            for name in names:
+                if row[name] is None:
+                    raise BarError(
+                        str(path),
+                        f"{name} is missing in some rows",
+                        "name the tape of every row",
+                        column=name,
+                    )
             found.setdefault(tuple(str(row[name]) for name in names))
     return [dict(zip(names, values, strict=True)) for values in found] if names else [{}]
 

@@ -68,6 +68,13 @@ def test_batches_and_files_are_cut_as_one_likes(tmp_path: Path) -> None:
         read_book_columns(parts[::-1], MINUTE)
 
 
+def test_a_tape_may_be_named_by_categories(tmp_path: Path) -> None:
+    table = snapshots(60)
+    path = written(tmp_path / "a.parquet", table.assign(symbol=pd.Categorical(["A"] * 30 + ["B"] * 30)))
+    assert tapes_in(path) == [{"symbol": "A"}, {"symbol": "B"}]
+    assert read_book_columns([path], MINUTE, {"symbol": "B"})[1].snapshots == 30
+
+
 def test_several_tapes_in_one_file(tmp_path: Path) -> None:
     a, b, c = (snapshots(120, seed) for seed in (1, 2, 3))
     mixed = pd.concat([a.assign(symbol="A", market="spot"), b.assign(symbol="A", market="perp")])
@@ -117,6 +124,7 @@ TIMES = snapshots(30)["timestamp"]
         (snapshots(30)[["timestamp"]], r"columns bid_px_i have i = \[\], not 0 to 0"),
         (snapshots(30).drop(columns="timestamp"), "column timestamp is missing"),
         (snapshots(30).iloc[:0], "the files hold no snapshots"),
+        (changed(symbol=["A"] * 29 + [None]), "symbol is missing in some rows"),
         (changed(ask_px_0=np.inf), "row 0: ask_px_0 = inf: the price is not finite"),
     ],
 )
