@@ -12,7 +12,7 @@ Both sides have the same factor. Calibration lies on top, as for the ensemble.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -21,9 +21,11 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
 from features.pipeline import FeatureFrame
+from models.explanations import Cell, Contributions
 from models.forecast._files import read_content, write_content
 from models.forecast._refinement import FAMILIES, Refinement, Step, family_inputs, refine
 from models.forecast._refinement import Settings as RefinementSettings
+from models.forecast._refinement_effects import corrected
 from models.forecast.base import Dataset, TailForecast, TailModel
 from models.forecast.calibration import CalibrationSettings
 from models.forecast.ensemble import EnsembleModel
@@ -68,9 +70,14 @@ class RefinedModel(TailModel):
         return self
 
     def predict(self, features: FeatureFrame) -> TailForecast:
-        base = self.ensemble.predict(features)
-        factor = np.exp(self.refinement.log_factors(features, base))[..., np.newaxis, np.newaxis]
-        return TailForecast(base.rows, base.horizons, base.levels, base.var * factor, base.es * factor)
+        return refined_forecast(self.ensemble.predict(features), self.refinement, features)
+
+    def contributions(self, features: FeatureFrame, cells: Sequence[Cell]) -> Contributions | None:
+        """Those of the ensemble, and the terms of the correction."""
+        base = self.ensemble.contributions(features, cells)
+        if base is None:
+            return None
+        return corrected(base, self.refinement, features, self.ensemble.predict(features))
 
     def gain(self) -> Mapping[str, float]:
         return self.ensemble.gain()
@@ -95,3 +102,11 @@ class RefinedModel(TailModel):
         steps = tuple(tuple(Step.from_json(step) for step in found) for found in content["steps"])
         model.refinement = Refinement(model.settings.refinement, steps, tuple(content["tried"]))
         return model
+
+
+def refined_forecast(forecast: TailForecast, refinement: Refinement, features: FeatureFrame) -> TailForecast:
+    """A forecast times its correction, VaR and ES of all sides and levels alike."""
+    factor = np.exp(refinement.log_factors(features, forecast))[..., np.newaxis, np.newaxis]
+    return TailForecast(
+        forecast.rows, forecast.horizons, forecast.levels, forecast.var * factor, forecast.es * factor
+    )
