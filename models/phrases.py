@@ -153,6 +153,7 @@ PHRASES: dict[str, Phrase] = {
     "liquidations": Phrase("liquidations over {w}"),
     "liquidation_side": Phrase("liquidations of longs over {w}", "liquidations of shorts over {w}"),
     # what is no input, but moves a margin
+    "forecast_level": Phrase("correction of the forecast's level", form="unmeasured"),
     "calibration": Phrase(
         "more losses beyond the forecast of late", "fewer losses beyond the forecast of late", "unmeasured"
     ),

@@ -21,16 +21,18 @@ from models.forecast._ensemble_network import Shape, first_weights
 from models.forecast._inputs import WIDE_INPUTS, mirrored
 from models.forecast._path_gradients import _log_es, path_gradients
 from models.forecast._quantile_effects import _log_slope, tail_effects
+from models.forecast._refinement import family_inputs
 from models.forecast._usual import Usual
 from models.forecast.base import SIDES, Dataset, TailForecast, TailModel
 from models.forecast.discovery import model_class, model_names
 from models.forecast.network import NetworkModel
 from models.forecast.quantile import QuantileModel
+from models.forecast.refined import RefinedModel
 
 HOUR = pd.Timedelta(hours=1)
 SCALE = "ewma_volatility"
 CELLS = tuple(Cell(h * HOUR, side, level) for h in (1, 4) for side in SIDES for level in (0.975, 0.99, 0.999))
-EXPLAINED = ("ensemble", "gbm", "network", "quantile")
+EXPLAINED = ("ensemble", "gbm", "network", "quantile", "refined")
 Fitted = Callable[[str], tuple[TailModel, FeatureFrame]]
 
 
@@ -135,6 +137,25 @@ def test_an_input_that_no_tree_looks_at_has_no_effect(fitted: Fitted) -> None:
     effects = found.effects[..., 1:]
     assert (effects[..., ignored] == 0).all()
     assert (np.abs(effects[..., gain > 0]).max(axis=(0, 1)) > 0).mean() > 0.5
+
+
+def test_a_correction_that_is_kept_adds_up_too(
+    market: Market, make_dataset: Callable[..., Dataset], new_model: Callable[[str], TailModel]
+) -> None:
+    """Every step that the data carry, whether it pays or not."""
+    flow = family_inputs("flow")
+    data = make_dataset(market, names=(*(model_class("refined").feature_names() or ()), *flow))
+    settings = new_model("refined").settings  # type: ignore[attr-defined]
+    keen = settings.refinement.model_copy(update={"least_t": -1000.0})
+    model = RefinedModel(settings.model_copy(update={"refinement": keen})).fit(data)
+    assert {step.family for steps in model.refinement.steps for step in steps} == {"core", "flow"}
+    newest = data.features.between(data.features.times[-40], None)
+    found, base = explained(model, newest), explained(model.ensemble, newest)
+    assert found.log_es == pytest.approx(log_es(model.predict(newest)), abs=1e-5)
+    assert np.abs(found.log_es - base.log_es).max() > 0.01
+    at = [found.inputs.index(name) for name in flow if name in found.inputs]
+    assert np.abs(found.effects[..., at]).max() > 0.001
+    assert np.isfinite(found.scores[:, at]).any()
 
 
 def test_saved_and_loaded_it_says_the_same(case: tuple[TailModel, FeatureFrame], tmp_path: Path) -> None:
