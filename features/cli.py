@@ -124,14 +124,17 @@ def book_command(
     out: Annotated[Path, typer.Option(help="folder to write SYMBOL.parquet files into")],
     symbol: Annotated[str | None, typer.Option(help="which symbol; default: all of the files")] = None,
     market: Annotated[str | None, typer.Option(help="which market, where a symbol is in several")] = None,
+    hole: Annotated[str, typer.Option(help="how long a book stands when no other follows")] = "30s",
     bars: Annotated[Path | None, typer.Option(help="folder of bars to write the columns beside")] = None,
     replace: Annotated[bool, typer.Option("--replace", help="write files anew that are there")] = False,
 ) -> None:
     """Book columns of bars (spread, depth, imbalance, order flow, resilience) from order-book snapshots."""
     from features.commands.book import make_book_columns
 
-    step = parse_duration(interval)
-    told = make_book_columns(files, step, out, symbol=symbol, market=market, bars=bars, replace=replace)
+    told = make_book_columns(
+        files, parse_duration(interval), out,
+        symbol=symbol, market=market, hole=parse_duration(hole), bars=bars, replace=replace,
+    )  # fmt: skip
     for line in told:
         typer.echo(line)
 

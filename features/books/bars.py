@@ -7,8 +7,8 @@ measures of ``features.books.measures``, and sizes in the unit of the source:
 - ``book_snapshots``; ``book_locked``, ``_crossed``, ``_one_sided``, ``_empty``: shares of the snapshots;
 - ``book_coverage``: share of the bar in which a sound book stood. Where it is below ``LEAST_COVERAGE``, all
   columns but these six are NaN;
-- ``book_spread``, ``book_microprice``: means of spread and lean while the book was open (a locked book has no
-  spread, and would have none where prices are rounded, either); ``_max`` and ``_last``: largest, newest;
+- ``book_spread``, ``book_microprice``: means of spread and lean while the book was open (a locked book tells
+  neither: often its prices were but rounded); ``book_spread_max``, ``book_microprice_last``: largest, newest;
 - ``book_depth_N``: ln of the mean notional over N levels; ``book_imbalance_N``, ``_last``: mean, newest;
 - ``book_slope``: mean of the slope;
 - ``book_ofi_M``: sum of the order flow of level M over the changes of the bar, divided by the mean size of a
@@ -41,7 +41,7 @@ from features.columns import BOOK_COLUMNS, BOOK_LEVELS
 #: A table of closed bars: ``open_time_ns`` and columns, arrays of one length.
 Closed = dict[str, NDArray[Any]]
 
-#: How long a book stands when no other follows.
+#: How long a book stands when no other follows. More where a feed sends changes only and they are rare.
 HOLE = pd.Timedelta(seconds=30)
 #: Where less of a bar is known, its columns are not.
 LEAST_COVERAGE = 0.5

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from features.atomic import written_whole
-from features.books.bars import Closed
+from features.books.bars import HOLE, Closed
 from features.commands.replacing import refuse_existing
 from features.durations import format_duration
 from features.sources.books import Counts, book_columns, joined, read_book_columns, tapes_in
@@ -32,6 +32,7 @@ def make_book_columns(
     *,
     symbol: str | None = None,
     market: str | None = None,
+    hole: pd.Timedelta = HOLE,
     bars: Path | None = None,
     replace: bool = False,
 ) -> list[str]:
@@ -43,6 +44,7 @@ def make_book_columns(
         out: the folder.
         symbol: which tape, and its name where the files hold none; None takes every symbol of the files.
         market: which tape, where the files hold the same symbol of several markets.
+        hole: how long a book stands when no other follows.
         bars: a folder of bars of that interval, all of which are written with the columns beside them; None
             writes the book columns alone, piece by piece: memory does not grow with the files.
         replace: whether files that are there may be replaced.
@@ -52,7 +54,7 @@ def make_book_columns(
     """
     tapes = _tapes(files, symbol, market)
     if bars is not None:
-        return _beside_bars(files, interval, out, tapes, bars, replace)
+        return _beside_bars(files, interval, out, tapes, hole, bars, replace)
     paths = {name: out / f"{name}.parquet" for name in tapes}
     refuse_existing(paths.values(), replace)
     made = not out.exists()
@@ -63,7 +65,7 @@ def make_book_columns(
         with ExitStack() as drafts:
             for name, tape in tapes.items():
                 draft = drafts.enter_context(written_whole(paths[name]))
-                lines.append(_written(draft, paths[name], files, interval, tape))
+                lines.append(_written(draft, paths[name], files, interval, tape, Counts(hole)))
     except BaseException:
         if made and not any(out.iterdir()):
             out.rmdir()
@@ -76,12 +78,13 @@ def _beside_bars(
     interval: pd.Timedelta,
     out: Path,
     tapes: dict[str, dict[str, str]],
+    hole: pd.Timedelta,
     bars: Path,
     replace: bool,
 ) -> list[str]:
     beneath = read_folder(bars, interval)
     refuse_existing((out / f"{name}.parquet" for name in beneath.symbols), replace)
-    read = {name: read_book_columns(files, interval, tape) for name, tape in tapes.items()}
+    read = {name: read_book_columns(files, interval, tape, hole) for name, tape in tapes.items()}
     write_folder(with_tables(beneath, {name: table for name, (table, _) in read.items()}), out)
     lines = []
     for name, (table, counts) in read.items():
@@ -105,10 +108,15 @@ def _tapes(files: Sequence[Path], symbol: str | None, market: str | None) -> dic
 
 
 def _written(
-    draft: Path, path: Path, files: Sequence[Path], interval: pd.Timedelta, tape: dict[str, str]
+    draft: Path,
+    path: Path,
+    files: Sequence[Path],
+    interval: pd.Timedelta,
+    tape: dict[str, str],
+    counts: Counts,
 ) -> str:
     """Write the columns of one tape in row groups, and tell of them as of ``path``."""
-    counts, bars, edges = Counts(), 0, []
+    bars, edges = 0, []
     writer: pq.ParquetWriter | None = None
     with ExitStack() as file:
         for group in _groups(_watched(files, interval, tape, counts)):

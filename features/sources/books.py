@@ -39,8 +39,9 @@ _NS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 
 @dataclass
 class Counts:
-    """What was read of a tape: snapshots by kind, and the holes between them longer than ``HOLE``."""
+    """What was read of a tape: snapshots by kind, and the holes between them longer than ``hole``."""
 
+    hole: pd.Timedelta = HOLE
     snapshots: int = 0
     locked: int = 0
     crossed: int = 0
@@ -55,9 +56,9 @@ class Counts:
         for name in ("locked", "crossed", "one_sided", "empty"):
             setattr(self, name, getattr(self, name) + int(getattr(kinds, name).sum()))
         steps = np.diff(books.time_ns, prepend=books.time_ns[:1] if after_ns is None else after_ns)
-        self.holes += int((steps > HOLE.value).sum())
+        self.holes += int((steps > self.hole.value).sum())
         longest = pd.Timedelta(int(steps.max(initial=0)), unit="ns")
-        if longest > HOLE:
+        if longest > self.hole:
             self.longest_hole = max(self.longest_hole, longest)
 
 
@@ -133,7 +134,7 @@ def book_columns(
         paths: files of the tape, oldest first.
         interval: the bar length.
         tape: which one, where the files hold several.
-        counts: goes on counting what is read.
+        counts: goes on counting what is read; its ``hole`` is that of ``BookBars``.
 
     The newest bar is given last, as far as it is known. Raises ``BarError`` as ``read_books`` does, and where
     there are no snapshots.
@@ -141,7 +142,7 @@ def book_columns(
     if not paths:
         raise ValueError("no files of snapshots given; give at least one")
     levels = min(BOOK_LEVELS[-1], *(_levels(_open(p).schema_arrow, str(p)) for p in paths))
-    bars, after_ns = BookBars(interval, levels), None
+    bars, after_ns = BookBars(interval, levels, counts.hole), None
     for path in paths:
         for books in read_books(path, tape, after_ns):
             counts.add(books, after_ns)
@@ -153,10 +154,13 @@ def book_columns(
 
 
 def read_book_columns(
-    paths: Sequence[Path], interval: pd.Timedelta, tape: Mapping[str, str] | None = None
+    paths: Sequence[Path],
+    interval: pd.Timedelta,
+    tape: Mapping[str, str] | None = None,
+    hole: pd.Timedelta = HOLE,
 ) -> tuple[pd.DataFrame, Counts]:
     """All of ``book_columns`` as one table with ``open_time``, and what was counted."""
-    counts = Counts()
+    counts = Counts(hole)
     return book_table(joined(list(book_columns(paths, interval, tape, counts)))), counts
 
 

@@ -68,6 +68,15 @@ def test_batches_and_files_are_cut_as_one_likes(tmp_path: Path) -> None:
         read_book_columns(parts[::-1], MINUTE)
 
 
+def test_rare_changes_stand_as_long_as_told(tmp_path: Path) -> None:
+    rare = snapshots(3, levels=1).iloc[[0, 1]].assign(timestamp=[START, START + pd.Timedelta("90s")])
+    path = written(tmp_path / "a.parquet", rare)
+    table, counts = read_book_columns([path], MINUTE)
+    assert table["book_coverage"].tolist() == [0.5, 0.0] and counts.holes == 1
+    table, counts = read_book_columns([path], MINUTE, hole=pd.Timedelta("2min"))
+    assert table["book_coverage"].tolist() == [1.0, 0.5] and counts.holes == 0
+
+
 def test_a_tape_may_be_named_by_categories(tmp_path: Path) -> None:
     table = snapshots(60)
     path = written(tmp_path / "a.parquet", table.assign(symbol=pd.Categorical(["A"] * 30 + ["B"] * 30)))
