@@ -62,7 +62,9 @@ class FinerGrid:
                 closes_s, values = read_details(
                     connection, source, window.interval_s, symbol, since_s, COLUMNS
                 )
-                window.fill_extra(symbol, closes_s, dict(zip(COLUMNS, values.T, strict=True)))
+                columns = dict(zip(COLUMNS, values.T, strict=True))
+                known = {c: v for c, v in columns.items() if np.isfinite(v).any()}
+                window.fill_extra(symbol, closes_s, known)
 
     def gather(self, now_s: float | None, *, passed: bool) -> dict[str, SymbolBars]:
         """Take in what was posted and what can be settled by now (see ``TapeDesk.settle``); returns the bars
@@ -95,7 +97,7 @@ class FinerGrid:
         is known has NaN."""
         symbols, rows = market.symbols, len(market.times)
         first_s, interval_s = int(market.times[0].timestamp()), self._settings.interval_s
-        beside = [c for c in asked.columns if c in COLUMNS and c not in market]
+        beside = [c for c in asked.columns if c in self.beside.columns and c not in market]
         found = self.beside.frames(first_s, rows, beside, symbols)
         market = market.with_columns({n: f for n, f in found.items() if np.isfinite(f.to_numpy()).any()})
         finer = {}

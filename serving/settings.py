@@ -41,8 +41,9 @@ class ServingSettings(Section):
     #: Trades and snapshots may come this much out of order, and a decision waits this long after its close
     #: for what is finer.
     trade_tolerance_s: FiniteFloat = Field(2.0, ge=0, le=60)
-    #: Finer bars kept in memory; at least what the champion's features look back at them.
-    finer_history_days: int = Field(15, ge=1)
+    #: Finer bars kept in memory: what the champion's features look back at them, and beyond it the time that
+    #: a calibration has to make up for after a start.
+    finer_history_days: int = Field(30, ge=1)
     #: The feed that is decided on; bars of other sources are stored beside it.
     source: str = Field("feed", min_length=1, max_length=64)
     #: The contracts, the leader first. Empty: every symbol that came with bars, in the order of its arrival.

@@ -156,11 +156,11 @@ class _Refuse:
                 "send whole microseconds since 1970 UTC",
             )
 
-    def repeated(self, field: str, keys: NDArray[np.int64]) -> None:
+    def repeated(self, field: str, keys: NDArray[np.int64], remedy: str) -> None:
         order = np.argsort(keys, kind="stable")
         twice = np.zeros(len(keys), dtype=bool)
         twice[order[1:]] = keys[order[1:]] == keys[order[:-1]]
-        self.where(twice, field, keys, f"the {field} is there twice in one request", "send each row once")
+        self.where(twice, field, keys, f"the {field} is there twice in one request", remedy)
 
 
 def _checked_trades(at: int, block: TradesIn) -> Rows:
@@ -169,7 +169,7 @@ def _checked_trades(at: int, block: TradesIn) -> Rows:
     id, time_us = np.array(block.id, dtype="int64"), np.array(block.time_us, dtype="int64")
     price, size = np.array(block.price, dtype="float64"), np.array(block.size, dtype="float64")
     refuse.times(time_us)
-    refuse.repeated("id", id)
+    refuse.repeated("id", id, "send each trade once")
     for field, values in (("price", price), ("size", size)):
         refuse.where(
             ~((values > 0) & (values <= _LARGEST)),
@@ -190,7 +190,7 @@ def _checked_book(at: int, block: BookIn) -> Rows:
     )
     time_us = np.array(block.time_us, dtype="int64")
     refuse.times(time_us)
-    refuse.repeated("time_us", time_us)
+    refuse.repeated("time_us", time_us, "send one snapshot a time, the last one")
     levels = {name: _levels(refuse, field, getattr(block, field)) for name, field in _BOOK_FIELDS.items()}
     for side in ("bid", "ask"):
         counts = [

@@ -24,12 +24,13 @@ _SPARE_ROWS = 1024
 class MarketWindow:
     """The last ``bars`` closes of ``symbols`` (the leader first). Times are whole seconds since 1970 UTC.
 
-    ``extra`` names columns beyond the bar contract that are kept beside it.
+    ``extra`` names columns beyond the bar contract that may be kept beside it; ``columns`` are those that
+    are: one of ``extra`` from when it is first written.
     """
 
     def __init__(self, interval_s: int, bars: int, extra: Sequence[str] = ()) -> None:
-        self.interval_s, self.bars = interval_s, bars
-        self.columns: tuple[str, ...] = (*VALUE_COLUMNS, *extra)
+        self.interval_s, self.bars, self._extra = interval_s, bars, tuple(extra)
+        self.columns: tuple[str, ...] = VALUE_COLUMNS
         self.symbols: tuple[str, ...] = ()
         self._first_s = 0
         self._rows = 0
@@ -81,6 +82,10 @@ class MarketWindow:
         window does not keep is left out, and so is a close that is older than it."""
         if not len(closes_s):
             return
+        fresh = [n for n in columns if n in self._extra and n not in self.columns]
+        room = np.full((len(fresh), *self._values.shape[1:]), np.nan)
+        self._values = np.concatenate([self._values, room]) if fresh else self._values
+        self.columns = (*self.columns, *fresh)
         self._row_for(int(closes_s[-1]))
         self._row_for(max(int(closes_s[0]), int(closes_s[-1]) - (self.bars - 1) * self.interval_s))
         rows = (closes_s - self._first_s) // self.interval_s
