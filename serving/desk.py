@@ -15,6 +15,7 @@ Up to where a tape is settled:
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import Counter
 from collections.abc import Mapping
@@ -27,13 +28,15 @@ from sqlalchemy import Connection, Engine
 
 from features.bars import VALUE_COLUMNS
 from serving.board import utc_text
-from serving.kinds import book_kind, trades_kind
+from serving.kinds import book_kind, doubtful_sides, trades_kind
 from serving.settings import ServingSettings
 from serving.store.bars import SymbolBars, add_bars
 from serving.store.decisions import list_contracts
 from serving.store.details import save_details
 from serving.store.tapes import Rows, add_batches, drop_batches, read_batches, read_tapes, save_tape
 from serving.tape import NS_A_US, US_A_S, Closed, Judged, RowContradictionError, Tape
+
+logger = logging.getLogger(__name__)
 
 #: Time is settled in steps of a finer bar, but of a minute at most: rows are kept in memory for two steps.
 LONGEST_STEP_S = 60
@@ -146,6 +149,7 @@ class TapeDesk:
                         if len(bars["open_time_ns"])
                     ]
             for key, (after, _) in settled.items():
+                _warn(self._tapes[key], after, key[1])
                 self._tapes[key] = after
             return made
 
@@ -171,7 +175,13 @@ class TapeDesk:
                     "unsettled": sum(t.unsettled for t in tapes),
                     "newest": None if newest is None else utc_text(newest / US_A_S),
                 }
-                if self._kinds[name].counts:
+                if name == "trades":
+                    shares = {
+                        symbol: doubtful_sides(t.tallied)
+                        for (kind, symbol), t in self._tapes.items()
+                        if kind == name
+                    }
+                    found[name]["doubtful_sides"] = {s: x for s, x in shares.items() if x is not None}
                     found[name]["missing_ids"] = sum(t.missing_ids for t in tapes if t.counting)
             return found
 
@@ -204,6 +214,18 @@ class TapeDesk:
             if bars is not None and interval_s == self._settings.interval_s:
                 list_contracts(connection, [symbol])
         return Made(symbol, interval_s, bars, closes_s, details)
+
+
+def _warn(before: Tape, after: Tape, symbol: str) -> None:
+    """Say it once where the sides of a tape turn out to be wrong."""
+    share = doubtful_sides(after.tallied)
+    if share is not None and doubtful_sides(before.tallied) is None:
+        logger.warning(
+            "the sides of %s go against %.0f %% of its price changes; send the aggressor's side (buy where "
+            "the taker bought), or no feature of order flow can be right",
+            symbol,
+            100 * share,
+        )
 
 
 def _judged(tape: Tape, symbol: str, rows: Rows) -> Judged:

@@ -50,6 +50,7 @@ class Kind:
         begin: makes the builder of an interval (seconds), with no past.
         resume: makes a builder of its JSON.
         feed: gives rows, in order, to a builder; returns what closed.
+        tally: counts what is remarkable of rows that are in order.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Kind:
     begin: Callable[[int], Builder]
     resume: Callable[[dict[str, Any]], Builder]
     feed: Callable[[Any, Rows], Closed]
+    tally: Callable[[Rows], Mapping[str, int]] = lambda _: {}
 
 
 class RowContradictionError(ValueError):
@@ -110,6 +112,7 @@ class Tape:
         steps, ones: how often a key followed another, and was one more. Where half of them are, keys count;
             else they are labels, and nothing is said of what is missing.
         missing_ids: how many keys between the least and the largest in the builders were left out.
+        tallied: what was counted of the rows in the builders.
     """
 
     kind: Kind
@@ -122,6 +125,7 @@ class Tape:
     steps: int = 0
     ones: int = 0
     missing_ids: int = 0
+    tallied: Mapping[str, int] = field(default_factory=dict)
     waiting: Sequence[_Chunk] = field(default=(), repr=False)
     recent: Sequence[_Chunk] = field(default=(), repr=False)
 
@@ -209,6 +213,7 @@ class Tape:
             steps=self.steps + len(steps),
             ones=self.ones + int((steps == 1).sum()),
             missing_ids=self.missing_ids + max(0, missing),
+            tallied={n: self.tallied.get(n, 0) + more for n, more in self.kind.tally(rows).items()},
         )
 
     @property
@@ -254,6 +259,7 @@ class Tape:
             "steps": self.steps,
             "ones": self.ones,
             "missing_ids": self.missing_ids,
+            "tallied": dict(self.tallied),
         }
 
     @classmethod

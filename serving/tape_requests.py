@@ -16,6 +16,8 @@ from pydantic import BaseModel, ConfigDict, FailFast, Field
 from features.bars import BarError
 from features.books.checks import check_books
 from features.books.snapshots import SIDES, Books
+from features.trades.arrays import Trades
+from features.trades.checks import check_values
 from serving.errors import InvalidInputError
 from serving.kinds import LEVELS
 from serving.requests import Number, Symbol
@@ -31,8 +33,6 @@ _FORBID = ConfigDict(extra="forbid", frozen=True)
 #: 2009-01-01 and 2100-01-01: a time outside is in another unit, or of another era.
 FIRST_US, LAST_US = 1_230_768_000_000_000, 4_102_444_800_000_000
 _UNITS = (("seconds", 1_000_000), ("milliseconds", 1_000))
-#: No price or size is larger; larger ones are in another unit, or no numbers of a market.
-_LARGEST = 1e15
 
 
 class TradesIn(BaseModel):
@@ -168,17 +168,13 @@ def _checked_trades(at: int, block: TradesIn) -> Rows:
     refuse.lengths({f: len(getattr(block, f)) for f in ("id", "time_us", "price", "size", "side")}, "id")
     id, time_us = np.array(block.id, dtype="int64"), np.array(block.time_us, dtype="int64")
     price, size = np.array(block.price, dtype="float64"), np.array(block.size, dtype="float64")
+    buy = np.array([side == "buy" for side in block.side], dtype=bool)
     refuse.times(time_us)
     refuse.repeated("id", id, "send each trade once")
-    for field, values in (("price", price), ("size", size)):
-        refuse.where(
-            ~((values > 0) & (values <= _LARGEST)),
-            field,
-            values,
-            f"the {field} is not above 0 and up to {_LARGEST:g}",
-            "leave the trade out, or correct it",
-        )
-    buy = np.array([side == "buy" for side in block.side], dtype=bool)
+    try:
+        check_values(Trades(time_us * NS_A_US, price, size, buy, id=id), block.symbol)
+    except BarError as error:
+        refuse(f"{error.column}.{error.row}", error.rule, error.remedy, _plain(error.value), error.row)
     return {"id": id, "time_us": time_us, "price": price, "size": size, "buy": buy}
 
 
@@ -215,6 +211,11 @@ def _checked_book(at: int, block: BookIn) -> Rows:
     # As they were sent, so that a later complaint names the row that the client knows.
     sent = books.rows(np.argsort(order, kind="stable"))
     return {"time_us": sent.time_ns // NS_A_US, **{name: getattr(sent, name) for name in SIDES}}
+
+
+def _plain(value: object) -> object:
+    """A numpy number as Python's."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _levels(refuse: _Refuse, field: str, rows: Sequence[Sequence[float]]) -> NDArray[np.float64]:

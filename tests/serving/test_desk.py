@@ -232,6 +232,22 @@ def test_the_clock_settles_what_has_a_trade_from_after_it_and_no_silence(sqlite:
     assert desk.status()["trades"]["late"] == 1
 
 
+def test_sides_that_go_against_the_price_are_told_once(
+    sqlite: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = trades(0, 400)
+    rising = np.diff(rows["price"], prepend=0.0) > 0
+    desk = desk_on(sqlite)
+    desk.take("trades", {"GOOD": {**rows, "buy": rising}, "BAD": {**rows, "buy": ~rising}})
+    desk.settle(None, passed=False)
+    desk.take("trades", {"BAD": trades(400, 100)})
+    desk.settle(None, passed=False)
+    (told,) = [r.getMessage() for r in caplog.records]
+    assert "the sides of BAD go against 100 % of its price changes" in told
+    assert set(desk.status()["trades"]["doubtful_sides"]) == {"BAD"}
+    assert set(desk_on(sqlite).status()["trades"]["doubtful_sides"]) == {"BAD"}
+
+
 def test_a_vouch_for_trades_is_none_for_books(sqlite: Engine) -> None:
     desk = desk_on(sqlite)
     desk.take("trades", {"A": trades(0, 14)})
