@@ -17,7 +17,7 @@ first principal component of the levels).
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 
 import numpy as np
@@ -33,117 +33,130 @@ from features.windows import Array, log_ratio, quotient, rolling_mean
 
 log = logging.getLogger(__name__)
 
-#: Books forget fast: minutes to hours, by the name that features carry. Shorter than a bar is one bar.
+#: Books forget fast: a minute to an hour, by the name that features carry. Those shorter than a bar are one
+#: bar, and so are left out where bars are as long as the longest.
 WINDOWS = {"1min": pd.Timedelta("1min"), "10min": pd.Timedelta("10min"), "1h": HOUR}
+SHORT, LONG = ("1min", "10min"), ("1h",)
 #: What every window is held against.
 USUAL = DAY
+
+Windows = tuple[str, ...]
+#: Arrays (time, symbol) by the name of a feature.
+Named = dict[str, Array]
+Measure = Callable[[Market, Windows, State], Named]
 
 
 def _column(market: Market, name: str) -> Array:
     return market[f"book_{name}"].to_numpy(dtype="float64")
 
 
-def _usual_bars(market: Market) -> int:
-    return window_bars(USUAL, market.interval)
+def _bars(market: Market, window: str) -> int:
+    return window_bars(WINDOWS[window], market.interval)
 
 
-def _by_window(market: Market, values: Array) -> dict[str, Array]:
-    """mean_w for each window."""
-    return {w: rolling_mean(values, window_bars(length, market.interval)) for w, length in WINDOWS.items()}
+def _over_a_day(market: Market, values: Array) -> Array:
+    return rolling_mean(values, window_bars(USUAL, market.interval))
 
 
-def _ratios(market: Market, values: Array) -> dict[str, Array]:
+def _rms(market: Market, values: Array) -> Array:
+    return np.sqrt(_over_a_day(market, values**2))
+
+
+def _ratios(name: str, values: Array, market: Market, windows: Windows) -> Named:
     """ln(mean_w / mean over a day)."""
-    usual = rolling_mean(values, _usual_bars(market))
-    return {w: log_ratio(mean, usual, LOG_RATIO_BOUND) for w, mean in _by_window(market, values).items()}
-
-
-def _differences(market: Market, values: Array) -> dict[str, Array]:
-    """mean_w less the mean over a day."""
-    usual = rolling_mean(values, _usual_bars(market))
+    usual = _over_a_day(market, values)
     return {
-        w: (mean - usual).clip(-LOG_RATIO_BOUND, LOG_RATIO_BOUND)
-        for w, mean in _by_window(market, values).items()
+        f"{name}_{w}": log_ratio(rolling_mean(values, _bars(market, w)), usual, LOG_RATIO_BOUND)
+        for w in windows
     }
 
 
-def _scores(market: Market, values: Array, independent: bool) -> dict[str, Array]:
+def _differences(name: str, values: Array, market: Market, windows: Windows) -> Named:
+    """mean_w less the mean over a day."""
+    usual = _over_a_day(market, values)
+    return {
+        f"{name}_{w}": (rolling_mean(values, _bars(market, w)) - usual).clip(
+            -LOG_RATIO_BOUND, LOG_RATIO_BOUND
+        )
+        for w in windows
+    }
+
+
+def _scores(name: str, values: Array, market: Market, windows: Windows, independent: bool) -> Named:
     """(mean_w - mean over a day) / rms; times the root of the bars of w where bars are ``independent``, as
     flows nearly are and states of the book are not. About +-1 is ordinary."""
-    usual = rolling_mean(values, _usual_bars(market))
-    rms = np.sqrt(rolling_mean(values**2, _usual_bars(market)))
-    out = {}
-    for w, mean in _by_window(market, values).items():
-        scale = np.sqrt(window_bars(WINDOWS[w], market.interval)) if independent else 1.0
-        out[w] = quotient((mean - usual) * scale, rms).clip(-SCORE_BOUND, SCORE_BOUND)
+    usual, rms, out = _over_a_day(market, values), _rms(market, values), {}
+    for w in windows:
+        difference = rolling_mean(values, _bars(market, w)) - usual
+        scale = np.sqrt(_bars(market, w)) if independent else 1.0
+        out[f"{name}_{w}"] = quotient(difference * scale, rms).clip(-SCORE_BOUND, SCORE_BOUND)
     return out
 
 
-def _sizes(market: Market, values: Array) -> dict[str, Array]:
+def _sizes(name: str, values: Array, market: Market, windows: Windows) -> Named:
     """ln(root mean square over w / rms): how much of it there is, whatever the side."""
-    rms = np.sqrt(rolling_mean(values**2, _usual_bars(market)))
+    rms = _rms(market, values)
     return {
-        w: log_ratio(np.sqrt(mean), rms, LOG_RATIO_BOUND) for w, mean in _by_window(market, values**2).items()
+        f"{name}_{w}": log_ratio(np.sqrt(rolling_mean(values**2, _bars(market, w))), rms, LOG_RATIO_BOUND)
+        for w in windows
     }
 
 
-def _now(market: Market, newest: Array, usually: Array) -> Array:
-    """(newest - mean of ``usually`` over a day) / its rms."""
-    usual, rms = (rolling_mean(v, _usual_bars(market)) for v in (usually, usually**2))
-    return quotient(newest - usual, np.sqrt(rms)).clip(-SCORE_BOUND, SCORE_BOUND)
+def _now(name: str, newest: Array, usually: Array, market: Market, windows: Windows) -> Named:
+    """(newest - mean of ``usually`` over a day) / its rms; beside the longest window alone."""
+    if windows != LONG:
+        return {}
+    score = quotient(newest - _over_a_day(market, usually), _rms(market, usually))
+    return {f"{name}_now": score.clip(-SCORE_BOUND, SCORE_BOUND)}
 
 
-def _named(name: str, values: Mapping[str, Array]) -> dict[str, Array]:
-    return {f"book_{name}_{w}": array for w, array in values.items()}
-
-
-def _spread(market: Market, _: State) -> Mapping[str, pd.DataFrame]:
+def _spread(market: Market, windows: Windows, _: State) -> Named:
     """Mean and largest relative spread of the bars, as ln against their usual."""
-    out = _named("spread", _ratios(market, _column(market, "spread")))
-    return market.frames(out | _named("spread_max", _ratios(market, _column(market, "spread_max"))))
+    out = _ratios("spread", _column(market, "spread"), market, windows)
+    return out | _ratios("spread_max", _column(market, "spread_max"), market, windows)
 
 
-def _state_of(levels: int, market: Market, _: State) -> Mapping[str, pd.DataFrame]:
+def _levels(levels: int, market: Market, windows: Windows, _: State) -> Named:
     """Over the best levels of both sides: ln of depth less its usual; imbalance as a score, of windows and at
     the close of the newest bar; and its size, ln(rms_w / rms): how one-sided the book is, whatever the side.
     """
-    imbalance, last = _column(market, f"imbalance_{levels}"), _column(market, f"imbalance_{levels}_last")
-    return market.frames(
-        _named(f"depth_{levels}", _differences(market, _column(market, f"depth_{levels}")))
-        | _named(f"imbalance_{levels}", _scores(market, imbalance, independent=False))
-        | _named(f"one_sidedness_{levels}", _sizes(market, imbalance))
-        | {f"book_imbalance_{levels}_now": _now(market, last, imbalance)}
+    n, imbalance = levels, _column(market, f"imbalance_{levels}")
+    return (
+        _differences(f"depth_{n}", _column(market, f"depth_{n}"), market, windows)
+        | _scores(f"imbalance_{n}", imbalance, market, windows, independent=False)
+        | _sizes(f"one_sidedness_{n}", imbalance, market, windows)
+        | _now(f"imbalance_{n}", _column(market, f"imbalance_{n}_last"), imbalance, market, windows)
     )
 
 
-def _slope(market: Market, _: State) -> Mapping[str, pd.DataFrame]:
+def _slope(market: Market, windows: Windows, _: State) -> Named:
     """ln of the size a unit of distance, less its usual: low where the book is thin close to the mid."""
-    return market.frames(_named("slope", _differences(market, _column(market, "slope"))))
+    return _differences("slope", _column(market, "slope"), market, windows)
 
 
-def _microprice(market: Market, _: State) -> Mapping[str, pd.DataFrame]:
+def _microprice(market: Market, windows: Windows, _: State) -> Named:
     """Microprice against mid, over windows and at the newest close, and the microprice's own drift, as
     scores."""
     lean, drift = _column(market, "microprice"), _column(market, "microprice_drift")
-    return market.frames(
-        _named("microprice", _scores(market, lean, independent=False))
-        | _named("microprice_drift", _scores(market, drift, independent=True))
-        | {"book_microprice_now": _now(market, _column(market, "microprice_last"), lean)}
+    return (
+        _scores("microprice", lean, market, windows, independent=False)
+        | _scores("microprice_drift", drift, market, windows, independent=True)
+        | _now("microprice", _column(market, "microprice_last"), lean, market, windows)
     )
 
 
-def _best_flow(market: Market, _: State) -> Mapping[str, pd.DataFrame]:
-    """Order-flow imbalance of the best level, see ``_flow``."""
-    return _flow(market, "ofi", _column(market, "ofi_1"))
-
-
-def _flow(market: Market, name: str, flow: Array) -> Mapping[str, pd.DataFrame]:
+def _flow(name: str, flow: Array, market: Market, windows: Windows) -> Named:
     """A flow as a score, over windows and of the newest bar, and its size."""
-    return market.frames(
-        _named(name, _scores(market, flow, independent=True))
-        | _named(f"{name}_size", _sizes(market, flow))
-        | {f"book_{name}_now": _now(market, flow, flow)}
+    return (
+        _scores(name, flow, market, windows, independent=True)
+        | _sizes(f"{name}_size", flow, market, windows)
+        | _now(name, flow, flow, market, windows)
     )
+
+
+def _best_flow(market: Market, windows: Windows, _: State) -> Named:
+    """Order-flow imbalance of the best level, see ``_flow``."""
+    return _flow("ofi", _column(market, "ofi_1"), market, windows)
 
 
 FLOW_LEVELS = BOOK_LEVELS[-1]
@@ -185,84 +198,95 @@ def fit_component(market: Market) -> State:
     }
 
 
-def _integrated_flow(market: Market, state: State) -> Mapping[str, pd.DataFrame]:
+def _integrated_flow(market: Market, windows: Windows, state: State) -> Named:
     """Integrated order-flow imbalance, the weighted sum of that of all levels (``fit_component``, learned on
     the training window), see ``_flow``."""
     flow = np.zeros(market.close.shape)
     for m, weight in enumerate(state["weights"], start=1):
         flow += weight * _column(market, f"ofi_{m}")
-    return _flow(market, "ofi_integrated", flow)
+    return _flow("ofi_integrated", flow, market, windows)
 
 
-def _resilience(market: Market, _: State) -> Mapping[str, pd.DataFrame]:
+def _resilience(market: Market, windows: Windows, _: State) -> Named:
     """How often best prices are depleted, as ln against its usual; and how much of it comes back, mean over
     the bars that tell it less the same over a day, NaN where the window has none."""
-    back, usual_bars = _column(market, "resilience"), _usual_bars(market)
+    back, depletions = _column(market, "resilience"), _column(market, "depletions")
     # As NaN as a mean over the day: a bar without a depletion tells nothing, but its book is known.
-    warm = np.isfinite(rolling_mean(_column(market, "depletions"), usual_bars))
-    usual = np.where(warm, rolling_mean(back, usual_bars, least=1), np.nan)
-    recent = {
-        w: rolling_mean(back, window_bars(length, market.interval), least=1) for w, length in WINDOWS.items()
-    }
-    return market.frames(
-        _named("depletions", _ratios(market, _column(market, "depletions")))
-        | _named("resilience", {w: (mean - usual).clip(-1, 1) for w, mean in recent.items()})
-    )
+    warm = np.isfinite(_over_a_day(market, depletions))
+    day = rolling_mean(back, window_bars(USUAL, market.interval), least=1)
+    usual = np.where(warm, day, np.nan)
+    out = _ratios("depletions", depletions, market, windows)
+    for w in windows:
+        out[f"resilience_{w}"] = (rolling_mean(back, _bars(market, w), least=1) - usual).clip(-1, 1)
+    return out
 
 
-def _disorder(market: Market, _: State) -> Mapping[str, pd.DataFrame]:
+def _disorder(market: Market, windows: Windows, _: State) -> Named:
     """Share of locked snapshots, and of those that are crossed or lack a side, less their usual."""
-    locked = _differences(market, _column(market, "locked"))
-    broken = sum(_column(market, name) for name in ("crossed", "one_sided", "empty"))
-    return market.frames(
-        _named("locked", locked) | _named("disorder", _differences(market, np.asarray(broken)))
-    )
+    broken = _column(market, "crossed") + _column(market, "one_sided") + _column(market, "empty")
+    out = _differences("locked", _column(market, "locked"), market, windows)
+    return out | _differences("disorder", broken, market, windows)
 
 
-def _updates(market: Market, _: State) -> Mapping[str, pd.DataFrame]:
+def _updates(market: Market, windows: Windows, _: State) -> Named:
     """How many snapshots came, as ln against its usual: activity, where a feed sends each change."""
-    return market.frames(_named("updates", _ratios(market, _column(market, "snapshots"))))
+    return _ratios("updates", _column(market, "snapshots"), market, windows)
 
 
-def _outputs(*names: str) -> tuple[str, ...]:
-    return tuple(f"book_{name}_{w}" for name in names for w in WINDOWS)
+def _over(windows: Windows, measure: Measure, market: Market, state: State) -> Mapping[str, pd.DataFrame]:
+    return market.frames({f"book_{n}": v for n, v in measure(market, windows, state).items()})
 
 
-def _needs(*names: str) -> tuple[str, ...]:
-    return ("close", *(f"book_{name}" for name in names))
+def _features(
+    measure: Measure,
+    names: tuple[str, ...],
+    needs: Iterable[str],
+    now: str | None = None,
+    fit: Callable[[Market], State] | None = None,
+) -> Iterator[Feature]:
+    """The measure over the short windows, and over the longest with what it says ``now``."""
+    columns = ("close", *(f"book_{column}" for column in needs))
+    for windows in (SHORT, LONG):
+        outputs = [f"book_{name}_{w}" for name in names for w in windows]
+        if now is not None and windows == LONG:
+            outputs.append(f"book_{now}_now")
+        compute = partial(_over, windows, measure)
+        below = WINDOWS[LONG[0]] if windows == SHORT else None
+        yield Feature(tuple(outputs), "book", USUAL, columns, compute, fit, below=below)
 
 
-def _level_feature(levels: int) -> Feature:
-    return Feature(
-        (
-            *_outputs(f"depth_{levels}", f"imbalance_{levels}", f"one_sidedness_{levels}"),
-            f"book_imbalance_{levels}_now",
-        ),
-        *("book", USUAL, _needs(f"depth_{levels}", f"imbalance_{levels}", f"imbalance_{levels}_last")),
-        partial(_state_of, levels),
+def _of_levels(levels: int) -> Iterator[Feature]:
+    n = levels
+    return _features(
+        partial(_levels, n),
+        (f"depth_{n}", f"imbalance_{n}", f"one_sidedness_{n}"),
+        (f"depth_{n}", f"imbalance_{n}", f"imbalance_{n}_last"),
+        now=f"imbalance_{n}",
     )
 
+
+_SPREADS = ("spread", "spread_max")
+_EVERY_FLOW = tuple(f"ofi_{m}" for m in range(1, FLOW_LEVELS + 1))
 
 FEATURES = (
-    Feature(_outputs("spread", "spread_max"), "book", USUAL, _needs("spread", "spread_max"), _spread),
-    *(_level_feature(levels) for levels in BOOK_LEVELS),
-    Feature(_outputs("slope"), "book", USUAL, _needs("slope"), _slope),
-    Feature(
-        (*_outputs("microprice", "microprice_drift"), "book_microprice_now"),
-        *("book", USUAL, _needs("microprice", "microprice_last", "microprice_drift"), _microprice),
+    *_features(_spread, _SPREADS, _SPREADS),
+    *(feature for levels in BOOK_LEVELS for feature in _of_levels(levels)),
+    *_features(_slope, ("slope",), ("slope",)),
+    *_features(
+        _microprice,
+        ("microprice", "microprice_drift"),
+        ("microprice", "microprice_last", "microprice_drift"),
+        now="microprice",
     ),
-    Feature((*_outputs("ofi", "ofi_size"), "book_ofi_now"), "book", USUAL, _needs("ofi_1"), _best_flow),
-    Feature(
-        (*_outputs("ofi_integrated", "ofi_integrated_size"), "book_ofi_integrated_now"),
-        *("book", USUAL, _needs(*(f"ofi_{m}" for m in range(1, FLOW_LEVELS + 1)))),
-        *(_integrated_flow, fit_component),
+    *_features(_best_flow, ("ofi", "ofi_size"), ("ofi_1",), now="ofi"),
+    *_features(
+        _integrated_flow,
+        ("ofi_integrated", "ofi_integrated_size"),
+        _EVERY_FLOW,
+        now="ofi_integrated",
+        fit=fit_component,
     ),
-    Feature(
-        _outputs("depletions", "resilience"), "book", USUAL, _needs("depletions", "resilience"), _resilience
-    ),
-    Feature(
-        _outputs("locked", "disorder"),
-        *("book", USUAL, _needs("locked", "crossed", "one_sided", "empty"), _disorder),
-    ),
-    Feature(_outputs("updates"), "book", USUAL, _needs("snapshots"), _updates),
+    *_features(_resilience, ("depletions", "resilience"), ("depletions", "resilience")),
+    *_features(_disorder, ("locked", "disorder"), ("locked", "crossed", "one_sided", "empty")),
+    *_features(_updates, ("updates",), ("snapshots",)),
 )
