@@ -193,6 +193,31 @@ def check_open_time(bars: pd.DataFrame, where: str) -> None:
         )
 
 
+def check_extra_columns(table: pd.DataFrame, where: str) -> None:
+    """Raise ``BarError`` where a column of ``features.columns`` has a value outside its bounds; NaN has
+    none."""
+    refuse_broken(table, [_out_of_range(EXTRA_COLUMNS[c]) for c in table if c in EXTRA_COLUMNS], where)
+
+
+def refuse_broken(table: pd.DataFrame, rules: Sequence[Rule], where: str) -> None:
+    """Raise ``BarError`` for the first rule that a row breaks."""
+    for rule in rules:
+        if not set(rule.reads) <= set(table.columns):
+            continue
+        mask = rule.broken(table).to_numpy()
+        if mask.any():
+            row, shown = int(mask.argmax()), rule.reads[0]
+            raise BarError(
+                where,
+                rule.words,
+                rule.remedy,
+                row=row,
+                column=shown,
+                value=table[shown].iloc[row],
+                count=int(mask.sum()),
+            )
+
+
 def check_bars(bars: pd.DataFrame, interval: pd.Timedelta, where: str) -> pd.DataFrame:
     """Return the table in canonical form (column order, UTC nanoseconds, float64), or raise ``BarError``.
 
@@ -227,22 +252,8 @@ def check_bars(bars: pd.DataFrame, interval: pd.Timedelta, where: str) -> pd.Dat
             table[column] = table[column].astype("float64")
         except (TypeError, ValueError) as error:
             raise BarError(where, f"column {column} is not numeric", "give plain numbers") from error
-    extras = [_out_of_range(EXTRA_COLUMNS[c]) for c in table.columns if c in EXTRA_COLUMNS]
-    for rule in [*_time_rules(interval), *_VALUE_RULES, *extras]:
-        if not set(rule.reads) <= set(table.columns):
-            continue
-        mask = rule.broken(table).to_numpy()
-        if mask.any():
-            row, shown = int(mask.argmax()), rule.reads[0]
-            raise BarError(
-                where,
-                rule.words,
-                rule.remedy,
-                row=row,
-                column=shown,
-                value=table[shown].iloc[row],
-                count=int(mask.sum()),
-            )
+    refuse_broken(table, [*_time_rules(interval), *_VALUE_RULES], where)
+    check_extra_columns(table, where)
     return table
 
 

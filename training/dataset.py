@@ -8,18 +8,19 @@ for all folds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import pandas as pd
 
 from features.bars import Market
+from features.columns import EXTRA_COLUMNS
 from features.durations import format_duration, whole_bars
 from features.fingerprint import fingerprint
 from features.pipeline import FeatureFrame, Pipeline, all_features
-from features.sources.parquet import read_folder
+from features.sources.market import MarketSource, read_market
 from features.volatility import parkinson_variance
 from models.forecast.base import Dataset, TailForecast, TailModel
 from models.forecast.calibration import CalibrationSettings, CalibrationState, track
@@ -76,22 +77,13 @@ class TrainingWindow:
 
 
 @dataclass(frozen=True)
-class BarSource:
-    """Where a market was read, so that another process can read it again (``features.sources.parquet``)."""
-
-    folder: Path
-    interval: pd.Timedelta | None
-    symbols: tuple[str, ...] | None
-
-
-@dataclass(frozen=True)
 class History:
-    """All bars of one folder, and the features that learn nothing, for the models that will ask for them.
-    ``source`` is None where the market is of this process alone."""
+    """All bars of one market, and the features that learn nothing, for the models that will ask for them.
+    ``source`` says where it was read; None where it is of this process alone."""
 
     market: Market
     models: tuple[type[TailModel], ...]
-    source: BarSource | None = None
+    source: MarketSource | None = None
 
     @cached_property
     def fingerprint(self) -> str:
@@ -166,29 +158,29 @@ def bar_variances(market: Market) -> pd.DataFrame | None:
 
 
 def read_history(
-    folder: Path,
-    interval: pd.Timedelta | None,
-    symbols: Sequence[str] | None,
-    models: Iterable[str],
-    task: Task,
-    lookup: ModelLookup = model_class,
+    source: MarketSource, models: Iterable[str], task: Task, lookup: ModelLookup = model_class
 ) -> History:
-    """Read a folder of bars for these models.
+    """Read a market for these models.
 
-    Raises ``BarError`` where a bar table is unsound, ``ValueError`` where the folder, a symbol or a model
-    does not exist or a horizon is not a whole number of bars.
+    Raises ``BarError`` where a table is unsound, ``ValueError`` where a folder, a symbol or a model does not
+    exist, or a horizon is not a whole number of bars, and what else ``read_market`` raises.
     """
     classes = tuple(lookup(name) for name in dict.fromkeys(models))
-    market = read_folder(folder, interval, symbols)
+    source = source.absolute()
+    market = read_market(source)
     for horizon in task.horizons:
         whole_bars(horizon, market.interval)
-    source = BarSource(folder.absolute(), interval, None if symbols is None else tuple(symbols))
     return History(market, classes, source)
 
 
 def describe_market(market: Market) -> str:
-    """One line: symbols, bars, interval, period."""
-    return (
+    """One line: symbols, bars, interval, period, and what there is beneath and beside them."""
+    line = (
         f"{len(market.symbols)} symbols, {len(market.times):,} bars of {format_duration(market.interval)}, "
         f"{market.times[0]:%Y-%m-%d %H:%M} to {market.times[-1]:%Y-%m-%d %H:%M} UTC"
     )
+    if market.finer:
+        line += f", over bars of {', '.join(format_duration(interval) for interval in sorted(market.finer))}"
+    beside = Counter(EXTRA_COLUMNS[name].group for name in market.columns if name in EXTRA_COLUMNS)
+    groups = ", ".join(f"{count} of {group}" for group, count in sorted(beside.items()))
+    return f"{line}, with columns: {groups}" if groups else line

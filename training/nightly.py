@@ -86,7 +86,7 @@ def nightly(
     with locked(work / "nightly.lock", "nightly run"):
         task = task_of(settings)
         models = (settings.model, *settings.baselines)
-        history = read_history(bars, interval, settings.symbols, models, task, lookup)
+        history = read_history(settings.source(bars, interval), models, task, lookup)
         key = run_key(history, settings)
         say(f"data     {describe_market(history.market)}")
         say(f"run      {key}")

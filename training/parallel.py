@@ -1,6 +1,6 @@
 """Jobs on one history side by side: in this process, in processes of this machine, or on a Dask cluster.
 
-A job is small and travels; the bars do not. Each worker reads the folder of bars for itself, once, and
+A job is small and travels; the bars do not. Each worker reads the market for itself, once, and
 refuses to work where it found other bars or other code than the one who asked. Whoever works, every job runs
 on one thread of BLAS and OpenMP, because sums in another order have other last bits: the answer does not
 depend on who worked or on how many there were. (LightGBM's fits side by side are each on one thread, and
@@ -21,10 +21,10 @@ from typing import Any, TypeVar
 from threadpoolctl import threadpool_limits
 
 from features.bars import BarError
-from features.sources.parquet import read_folder
+from features.sources.market import MarketSource, read_market
 from models.artifact import code_version
 from models.forecast.base import TailModel
-from training.dataset import BarSource, History
+from training.dataset import History
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -74,7 +74,7 @@ def run_jobs(
 class _Recipe:
     """How a worker makes the history again, and how it sees that it is the same."""
 
-    source: BarSource
+    source: MarketSource
     models: tuple[type[TailModel], ...]
     fingerprint: str
     code: str
@@ -95,14 +95,14 @@ _reading = Lock()
 def _read(recipe: _Recipe) -> History:
     source = recipe.source
     try:
-        history = History(read_folder(source.folder, source.interval, source.symbols), recipe.models, source)
+        history = History(read_market(source), recipe.models, source)
     except BarError as error:  # cannot travel: it is made of more than its message
         raise ValueError(str(error)) from error
     if history.fingerprint != recipe.fingerprint or code_version() != recipe.code:
         raise ValueError(
-            f"a worker reads bars {history.fingerprint[:12]} in {source.folder} with code {code_version()}, "
+            f"a worker reads data {history.fingerprint[:12]} in {source.folder} with code {code_version()}, "
             f"and was asked for {recipe.fingerprint[:12]} with {recipe.code}; give all workers the same "
-            f"bars and version, and do not change them meanwhile"
+            f"files and version, and do not change them meanwhile"
         )
     _ = history.static_features  # now, or the first job's time would contain theirs
     threadpool_limits(limits=1)  # for as long as the worker lives

@@ -130,7 +130,8 @@ def judge(
             f"the challenger has levels {list(new.info.levels)}, the settings ask for "
             f"{list(settings.levels)}; compare at levels that it has"
         )
-    history = read_history(bars, new.info.interval, new.info.symbols, settings.baselines, task, lookup)
+    source = settings.source(bars, new.info.interval, new.info.symbols)
+    history = read_history(source, settings.baselines, task, lookup)
     times = history.market.times
     seen = max(a.info.train_end for a in (new, old) if a is not None)
     unseen = times[times > seen + task.embargo]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Self
 
 import pandas as pd
@@ -11,9 +13,13 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, field_validator,
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from features.durations import format_duration, parse_duration
+from features.sources.market import MarketSource
 from models.artifact import code_version
 from models.forecast.base import BREAKER_LEVEL
 from models.settings import Section
+
+#: Settings that name files; what is in them has a fingerprint of its own.
+WHERE_DATA_LIES = ("finer_folders", "book_folder", "context_files", "since")
 
 
 class GateSettings(BaseModel):
@@ -47,6 +53,15 @@ class TrainingSettings(Section):
     levels: Annotated[tuple[FiniteFloat, ...], NoDecode] = (0.975, 0.99)
     #: Bar symbols, the leader first; None: all of the folder, in its order.
     symbols: Annotated[tuple[str, ...] | None, NoDecode] = None
+    #: Folders of finer bars beneath the bars, each of an interval of its own.
+    finer_folders: Annotated[tuple[Path, ...], NoDecode] = ()
+    #: A folder of book columns beside the bars.
+    book_folder: Path | None = None
+    #: Files of series from elsewhere, or folders of them: funding, a volatility index, open interest,
+    #: liquidations.
+    context_files: Annotated[tuple[Path, ...], NoDecode] = ()
+    #: Bars that closed before this are not used (UTC where it has no zone); None: all are.
+    since: datetime | None = None
     #: The newest days, which no challenger trains on: it is judged there.
     evaluation_days: int = Field(60, gt=0)
     #: Less history than this before the evaluation is refused.
@@ -59,7 +74,9 @@ class TrainingSettings(Section):
     experiment: str = "foremargin"
     gate: GateSettings = GateSettings()
 
-    @field_validator("baselines", "horizons", "levels", "symbols", mode="before")
+    @field_validator(
+        *("baselines", "horizons", "levels", "symbols", "finer_folders", "context_files"), mode="before"
+    )
     @classmethod
     def _split(cls, value: object) -> object:
         return (
@@ -82,6 +99,13 @@ class TrainingSettings(Section):
         if not value or not all(0.5 < level < 1 for level in value):
             raise ValueError(f"levels are {list(value)}; give confidences above 0.5 and below 1, 0.99 say")
         return tuple(sorted(set(value)))
+
+    @field_validator("since")
+    @classmethod
+    def _since_in_utc(cls, value: datetime | None) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
     @field_validator("baselines")
     @classmethod
@@ -112,7 +136,19 @@ class TrainingSettings(Section):
     def evaluation(self) -> pd.Timedelta:
         return pd.Timedelta(days=self.evaluation_days)
 
+    def source(
+        self, bars: Path, interval: pd.Timedelta | None = None, symbols: tuple[str, ...] | None = None
+    ) -> MarketSource:
+        """A folder of bars with everything beneath and beside it; ``symbols`` in place of our own."""
+        since = None if self.since is None else pd.Timestamp(self.since)
+        chosen = self.symbols if symbols is None else symbols
+        return MarketSource(
+            bars, interval, chosen, self.finer_folders, self.book_folder, self.context_files, since
+        )
+
     def digest(self) -> str:
-        """Hex SHA-256 over every setting and the code version: what besides the data decides the outcome."""
-        content = {"settings": self.model_dump(mode="json"), "code": code_version()}
+        """Hex SHA-256 over every setting but those that say where the data lies, and the code version: what
+        besides the data decides the outcome."""
+        settings = self.model_dump(mode="json", exclude=set(WHERE_DATA_LIES))
+        content = {"settings": settings, "code": code_version()}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

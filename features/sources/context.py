@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from features.bars import BarError, Rule
+from features.bars import BarError, Rule, refuse_broken
 from features.durations import format_duration
 
 #: Bars of the index.
@@ -213,24 +213,8 @@ def _checked(
             (time,), lambda t: steps(t) == pd.Timedelta(0), f"{time} occurs twice", "keep one row each"
         )
         order.append(twice)
-    _refuse_broken(table, order, where)
+    refuse_broken(table, order, where)
     # Only now: a time in the wrong unit may not exist in nanoseconds.
     table[time] = table[time].dt.as_unit("ns")
-    _refuse_broken(table, rules, where)
+    refuse_broken(table, rules, where)
     return table
-
-
-def _refuse_broken(table: pd.DataFrame, rules: Sequence[Rule], where: str) -> None:
-    for rule in rules:
-        mask = rule.broken(table).to_numpy()
-        if mask.any():
-            row, shown = int(mask.argmax()), rule.reads[0]
-            raise BarError(
-                where,
-                rule.words,
-                rule.remedy,
-                row=row,
-                column=shown,
-                value=table[shown].iloc[row],
-                count=int(mask.sum()),
-            )

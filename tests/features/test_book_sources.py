@@ -169,7 +169,7 @@ def test_columns_join_a_market_on_its_grid(market_of_closes: Callable[..., Marke
     refused(table.assign(open_time=table["open_time"].dt.tz_localize(None)), "B: open_time has no time zone")
     refused(table.assign(open_time=START), "B, row 1: open_time = .* occurs twice")
     refused(table.assign(open_time=table["open_time"] + pd.Timedelta("1s")), "row 0: .* not on the 1m grid")
-    refused(table.assign(made_up=1.0), r"columns \['made_up'\] are unknown")
+    refused(table.assign(made_up=1.0), r"columns \['made_up'\] are not of features.columns")
     with pytest.raises(ValueError, match="give tables of its symbols"):
         with_tables(market, {"X": table})
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from features.sources.market import MarketSource
 from features.sources.simulated import simulate
 from models.confidence_set import confidence_set
 from models.expected_shortfall import acerbi_szekely_z2
@@ -36,7 +37,7 @@ TABLES = {
 
 @pytest.fixture(scope="module")
 def history(bars_folder: Path, task: Task) -> History:
-    return read_history(bars_folder, None, None, ("ewma", "har"), task)
+    return read_history(MarketSource(bars_folder), ("ewma", "har"), task)
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import pytest
 
 from features.bars import Market
 from features.pipeline import Pipeline
+from features.sources.market import MarketSource
 from models.forecast.base import TailModel
 from models.forecast.ewma import EwmaModel, Settings
 from training.dataset import History, Task, TrainingRefusedError, read_history
@@ -112,17 +113,18 @@ def test_too_little_history_is_refused_by_name(history: History, market: Market,
 
 def test_a_folder_is_read_in_the_order_asked_for(bars_folder: Path, market: Market, task: Task) -> None:
     turned = tuple(reversed(market.symbols))
-    assert read_history(bars_folder, None, turned, ["ewma"], task).market.symbols == turned
+    assert read_history(MarketSource(bars_folder, symbols=turned), ["ewma"], task).market.symbols == turned
     with pytest.raises(ValueError, match="unknown; choose among"):
-        read_history(bars_folder, None, None, ["nothing"], task)
+        read_history(MarketSource(bars_folder), ["nothing"], task)
     with pytest.raises(ValueError, match="not a whole number of 1h bars"):
-        read_history(bars_folder, None, None, ["ewma"], Task((pd.Timedelta(minutes=90),), (0.99, 0.999)))
+        read_history(MarketSource(bars_folder), ["ewma"], Task((pd.Timedelta(minutes=90),), (0.99, 0.999)))
 
 
 @pytest.mark.realdata
 def test_real_bars_make_a_dataset(real_data: Path, task: Task) -> None:
     folder = real_data / "bars" / "binance-spot" / "1h"
-    history = read_history(folder, HOUR, ("BTCUSDT", "ETHUSDT"), ["ewma"], task)
+    source = MarketSource(folder, HOUR, ("BTCUSDT", "ETHUSDT"))
+    history = read_history(source, ["ewma"], task)
     end = pd.Timestamp("2023-03-24 18:00", tz="UTC")  # just after the outage: one bar is missing
     fit = history.fit(EwmaModel, end, task)
     forecast = history.forecast(fit.model, fit.pipeline, end + 4 * HOUR, end + 10 * DAY)
@@ -130,4 +132,4 @@ def test_real_bars_make_a_dataset(real_data: Path, task: Task) -> None:
     losses = history.market.until(end).close
     assert losses.isna().sum().tolist() == [1, 1]
     # The same bars give the same fingerprint; one bar less does not.
-    assert history.fingerprint == read_history(folder, HOUR, ("BTCUSDT", "ETHUSDT"), [], task).fingerprint
+    assert history.fingerprint == read_history(source, [], task).fingerprint

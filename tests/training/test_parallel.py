@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from features.sources.market import MarketSource
 from features.sources.parquet import write_folder
 from features.sources.simulated import simulate
 from models.forecast.calibration import CalibrationSettings
@@ -26,7 +27,7 @@ MODELS = ("ewma", "har")
 @pytest.fixture
 def shared(bars_folder: Path, task: Task) -> History:
     """A history that other processes can read."""
-    return read_history(bars_folder, None, None, MODELS, task)
+    return read_history(MarketSource(bars_folder), MODELS, task)
 
 
 def table_by(workers: Workers, history: History, task: Task) -> pd.DataFrame:
@@ -76,7 +77,7 @@ def test_two_processes_warm_a_calibration_up_as_one_does(
     monkeypatch.setattr(EwmaModel, "calibration", CalibrationSettings(var_step=0.1, es_step=0.1))
     write_folder(simulate(symbols=2, days=170, interval=4 * HOUR, seed=3), tmp_path)
     slow = Task((4 * HOUR, 8 * HOUR), (0.99, 0.999))
-    history = read_history(tmp_path, None, None, ("ewma",), slow)
+    history = read_history(MarketSource(tmp_path), ("ewma",), slow)
     start, end = history.market.times[[960, 1010]]
     jobs = fold_jobs(history, history.models, slow, start, end)
     assert [job.warm_up for job in jobs] == [True, False, False]
@@ -100,11 +101,11 @@ def test_a_cluster_gives_the_same_table(shared: History, task: Task, cluster: st
 def test_bars_that_have_changed_are_refused(task: Task, tmp_path: Path, cluster: str) -> None:
     folder = tmp_path / "bars"
     write_folder(simulate(symbols=1, days=60, interval=HOUR, seed=1), folder)
-    history = read_history(folder, None, None, MODELS, task)
+    history = read_history(MarketSource(folder), MODELS, task)
     _ = history.fingerprint
     shutil.rmtree(folder)
     write_folder(simulate(symbols=1, days=60, interval=HOUR, seed=2), folder)
-    with pytest.raises(ValueError, match=r"a worker reads bars .* give all workers the same bars"):
+    with pytest.raises(ValueError, match=r"a worker reads data .* give all workers the same files"):
         list(run_jobs(days_of, history, [1, 2], Workers(cluster=cluster)))
 
 

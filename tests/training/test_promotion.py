@@ -39,7 +39,7 @@ def trained(
     def make(model: str, days_before: int | None = None, **changes: object) -> Version:
         used = settings.model_copy(update={"model": model, **changes})
         history = read_history(
-            bars_folder, None, used.symbols, (model, *used.baselines), task_of(used), scaled_lookup
+            used.source(bars_folder), (model, *used.baselines), task_of(used), scaled_lookup
         )
         end = None if days_before is None else history.market.times[-1] - pd.Timedelta(days=days_before)
         artifact = tmp_path / f"artifact-{len(registry.versions())}"

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from features.bars import Market
+from features.sources.market import MarketSource
 from features.sources.parquet import read_folder, write_folder
 from features.sources.simulated import simulate
 from models.forecast.base import TailModel
@@ -74,9 +75,9 @@ def test_the_fit_is_that_of_a_folder_without_the_symbol(
 ) -> None:
     """The slow way: a folder of the other bars, its own history, and the fit on it asked about the market."""
     symbol = three.symbols[left_out]
-    others = [s for s in three.symbols if s != symbol]
+    others = tuple(s for s in three.symbols if s != symbol)
     write_folder(three.select(others), tmp_path / "others")
-    alone = read_history(tmp_path / "others", None, others, MODELS, task)
+    alone = read_history(MarketSource(tmp_path / "others", symbols=others), MODELS, task)
     fit = alone.fit(model, span[0] - task.embargo, task)
     history = History(three, (model,))
     expected = history.forecast(fit.model, fit.pipeline, *span).to_table(model.name + UNSEEN)
@@ -182,7 +183,7 @@ def test_a_symbol_without_a_score_is_refused(table: pd.DataFrame, three: Market)
 def test_two_processes_give_the_same_table(
     table: pd.DataFrame, three_folder: Path, span: tuple[pd.Timestamp, pd.Timestamp], task: Task
 ) -> None:
-    shared, seen = read_history(three_folder, None, None, ("har",), task), []
+    shared, seen = read_history(MarketSource(three_folder), ("har",), task), []
     found = unseen_forecasts(
         shared, HarModel, task, *span, LEVELS, lambda *told: seen.append(told), Workers(processes=2)
     )

@@ -10,12 +10,17 @@ import typer
 from training.backtest import backtest, progress_bars, write_table
 from training.commands.options import (
     Bars,
+    Book,
     Cluster,
+    Context,
+    Finer,
     Horizons,
     Interval,
     Jobs,
     Levels,
+    Since,
     Symbols,
+    beneath_and_beside,
     interval_of,
     settings_with,
     utc,
@@ -39,17 +44,26 @@ def backtest_command(
     horizons: Horizons = None,
     levels: Levels = None,
     symbols: Symbols = None,
+    finer: Finer = None,
+    book: Book = None,
+    context: Context = None,
+    since: Since = None,
     jobs: Jobs = 1,
     cluster: Cluster = None,
 ) -> None:
     """Refit each model as time goes on, write the forecast table, and print the scores."""
-    settings = settings_with(horizons=horizons, levels=levels, symbols=symbols)
+    settings = settings_with(
+        horizons=horizons,
+        levels=levels,
+        symbols=symbols,
+        **beneath_and_beside(finer, book, context, since),
+    )
     names = (
         [*settings.baselines, settings.model] if models is None else [m.strip() for m in models.split(",")]
     )
     task = task_of(settings)
     first, last = utc("start", start), utc("end", end)
-    history = read_history(bars, interval_of(interval), settings.symbols, names, task)
+    history = read_history(settings.source(bars, interval_of(interval)), names, task)
     typer.echo(describe_market(history.market))
     with progress_bars() as progress:
         table = backtest(

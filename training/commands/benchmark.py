@@ -14,12 +14,17 @@ from training.benchmark import Plan, run_benchmark, write_tables
 from training.benchmark_runs import log_benchmark
 from training.commands.options import (
     Bars,
+    Book,
     Cluster,
+    Context,
+    Finer,
     Horizons,
     Interval,
     Jobs,
     Levels,
+    Since,
     Symbols,
+    beneath_and_beside,
     interval_of,
     settings_with,
     utc,
@@ -43,6 +48,10 @@ def benchmark_command(
     horizons: Horizons = None,
     levels: Levels = None,
     symbols: Symbols = None,
+    finer: Finer = None,
+    book: Book = None,
+    context: Context = None,
+    since: Since = None,
     jobs: Jobs = 1,
     cluster: Cluster = None,
     explain: Annotated[
@@ -58,11 +67,16 @@ def benchmark_command(
     The folder is complete before MLflow is asked. Exit codes: 2 bad bars, arguments or settings; 3 a model
     cannot be fitted on the span; 5 the tracking store does not answer; 6 it refuses the run.
     """
-    settings = settings_with(horizons=horizons, levels=levels, symbols=symbols)
+    settings = settings_with(
+        horizons=horizons,
+        levels=levels,
+        symbols=symbols,
+        **beneath_and_beside(finer, book, context, since),
+    )
     given = model_names() if models is None else [name.strip() for name in models.split(",")]
     task, workers = task_of(settings), Workers(jobs, cluster)
     first, last = utc("start", start), utc("end", end)
-    history = read_history(bars, interval_of(interval), settings.symbols, (reference, *given), task)
+    history = read_history(settings.source(bars, interval_of(interval)), (reference, *given), task)
     typer.echo(describe_market(history.market))
     out.mkdir(parents=True, exist_ok=True)  # now, and not after hours of work
     plan = Plan(history.models, task, settings.levels, first, last, explain)

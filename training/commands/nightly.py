@@ -12,12 +12,17 @@ from models.registry import Registry
 from training.backtest import progress_bars
 from training.commands.options import (
     Bars,
+    Book,
+    Context,
     EvaluationDays,
+    Finer,
     Horizons,
     Interval,
     Levels,
     ModelName,
+    Since,
     Symbols,
+    beneath_and_beside,
     interval_of,
     settings_with,
 )
@@ -33,6 +38,10 @@ def nightly_command(
     horizons: Horizons = None,
     levels: Levels = None,
     symbols: Symbols = None,
+    finer: Finer = None,
+    book: Book = None,
+    context: Context = None,
+    since: Since = None,
     evaluation_days: EvaluationDays = None,
     work: Annotated[
         Path | None, typer.Option(help="lock, progress and cache; default: beside the MLflow store")
@@ -45,7 +54,12 @@ def nightly_command(
     not answer; 6 the store or an artifact in it cannot be used.
     """
     settings = settings_with(
-        model=model, horizons=horizons, levels=levels, symbols=symbols, evaluation_days=evaluation_days
+        model=model,
+        horizons=horizons,
+        levels=levels,
+        symbols=symbols,
+        evaluation_days=evaluation_days,
+        **beneath_and_beside(finer, book, context, since),
     )
     registry = Registry()
 

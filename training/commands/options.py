@@ -13,6 +13,18 @@ from training.settings import TrainingSettings
 
 Bars = Annotated[Path, typer.Option(help="folder of SYMBOL.parquet bar files")]
 Interval = Annotated[str | None, typer.Option(help="bar length, 1h say; default: as in the files")]
+Finer = Annotated[
+    list[Path] | None, typer.Option(help="folder of finer bars beneath the bars; may be given several times")
+]
+Book = Annotated[Path | None, typer.Option(help="folder of book columns beside the bars (features book)")]
+Context = Annotated[
+    list[Path] | None,
+    typer.Option(
+        help="file of funding, a volatility index, open interest or liquidations, or a folder of them; may "
+        "be given several times"
+    ),
+]
+Since = Annotated[str | None, typer.Option(help="use only bars that closed at or after it (UTC)")]
 Horizons = Annotated[str | None, typer.Option(help="comma-separated durations: 1h,4h,24h")]
 Levels = Annotated[str | None, typer.Option(help="comma-separated confidences: 0.975,0.99")]
 Symbols = Annotated[str | None, typer.Option(help="comma-separated, the leader first; default: all")]
@@ -27,6 +39,18 @@ EvaluationDays = Annotated[int | None, typer.Option(help="newest days that are h
 def settings_with(**given: Any) -> TrainingSettings:
     """The settings of file and environment, with the options that were given on the command line."""
     return TrainingSettings(**{name: value for name, value in given.items() if value is not None})
+
+
+def beneath_and_beside(
+    finer: list[Path] | None, book: Path | None, context: list[Path] | None, since: str | None
+) -> dict[str, Any]:
+    """What of a market lies elsewhere than its bars, for ``settings_with``."""
+    return {
+        "finer_folders": finer or None,
+        "book_folder": book,
+        "context_files": context or None,
+        "since": None if since is None else utc("since", since).to_pydatetime(),
+    }
 
 
 def interval_of(text: str | None) -> pd.Timedelta | None:

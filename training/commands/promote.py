@@ -9,7 +9,15 @@ import typer
 
 from models.registry import Registry
 from training.backtest import progress_bars
-from training.commands.options import Levels, settings_with
+from training.commands.options import (
+    Book,
+    Context,
+    Finer,
+    Levels,
+    Since,
+    beneath_and_beside,
+    settings_with,
+)
 from training.commands.tables import show_summary, show_verdict
 from training.promotion import judge, promote
 from training.publish import work_folder
@@ -18,6 +26,10 @@ from training.publish import work_folder
 def promote_command(
     bars: Annotated[Path | None, typer.Option(help="folder of SYMBOL.parquet bar files to judge on")] = None,
     levels: Levels = None,
+    finer: Finer = None,
+    book: Book = None,
+    context: Context = None,
+    since: Since = None,
     rollback: Annotated[bool, typer.Option("--rollback", help="return to the champion before")] = False,
     reason: Annotated[str, typer.Option(help="why, for the record of a rollback")] = "",
 ) -> None:
@@ -37,7 +49,7 @@ def promote_command(
             raise ValueError("there is no challenger; register one: python -m training train --bars DIR")
         typer.echo(f"kept champion: no challenger waits; {champion} is champion")
         return
-    settings = settings_with(levels=levels)
+    settings = settings_with(levels=levels, **beneath_and_beside(finer, book, context, since))
     with progress_bars() as progress:
         verdict = judge(
             registry, challenger, bars, settings, work_folder(registry.tracking_uri) / "cache", progress

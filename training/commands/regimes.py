@@ -7,8 +7,20 @@ from typing import Annotated
 
 import typer
 
-from features.sources.parquet import read_folder
-from training.commands.options import Bars, Interval, Symbols, interval_of, settings_with, utc
+from features.sources.market import read_market
+from training.commands.options import (
+    Bars,
+    Book,
+    Context,
+    Finer,
+    Interval,
+    Since,
+    Symbols,
+    beneath_and_beside,
+    interval_of,
+    settings_with,
+    utc,
+)
 from training.regime_report import markdown, write_regime_report
 from training.regime_study import study_regimes
 
@@ -17,6 +29,10 @@ def regimes_command(
     bars: Bars,
     interval: Interval = None,
     symbols: Symbols = None,
+    finer: Finer = None,
+    book: Book = None,
+    context: Context = None,
+    since: Since = None,
     start: Annotated[str | None, typer.Option(help="first decision time that is asked about (UTC)")] = None,
     end: Annotated[str | None, typer.Option(help="last decision time that is asked about (UTC)")] = None,
     worst: Annotated[int, typer.Option(min=1, help="how many of the worst hours")] = 10,
@@ -29,7 +45,8 @@ def regimes_command(
     """
     first = None if start is None else utc("start", start)
     last = None if end is None else utc("end", end)
-    market = read_folder(bars, interval_of(interval), settings_with(symbols=symbols).symbols)
+    settings = settings_with(symbols=symbols, **beneath_and_beside(finer, book, context, since))
+    market = read_market(settings.source(bars, interval_of(interval)))
     study = study_regimes(market, worst, first, last)
     write_regime_report(study, out)
     typer.echo(markdown(study))

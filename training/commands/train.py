@@ -11,12 +11,17 @@ from models.registry import Registry
 from training.backtest import progress_bars
 from training.commands.options import (
     Bars,
+    Book,
+    Context,
     EvaluationDays,
+    Finer,
     Horizons,
     Interval,
     Levels,
     ModelName,
+    Since,
     Symbols,
+    beneath_and_beside,
     interval_of,
     settings_with,
     utc,
@@ -34,6 +39,10 @@ def train_command(
     horizons: Horizons = None,
     levels: Levels = None,
     symbols: Symbols = None,
+    finer: Finer = None,
+    book: Book = None,
+    context: Context = None,
+    since: Since = None,
     evaluation_days: EvaluationDays = None,
     train_end: Annotated[
         str | None, typer.Option(help="last bar close to train on (UTC); default: before the held-out days")
@@ -41,13 +50,16 @@ def train_command(
 ) -> None:
     """Train a model, measure it on the days it has not seen, and register it as challenger."""
     settings = settings_with(
-        model=model, horizons=horizons, levels=levels, symbols=symbols, evaluation_days=evaluation_days
+        model=model,
+        horizons=horizons,
+        levels=levels,
+        symbols=symbols,
+        evaluation_days=evaluation_days,
+        **beneath_and_beside(finer, book, context, since),
     )
     end = None if train_end is None else utc("train-end", train_end)
     history = read_history(
-        bars,
-        interval_of(interval),
-        settings.symbols,
+        settings.source(bars, interval_of(interval)),
         (settings.model, *settings.baselines),
         task_of(settings),
     )

@@ -12,10 +12,15 @@ from features.atomic import written_whole
 from models.registry import default_tracking_uri
 from training.commands.options import (
     Bars,
+    Book,
+    Context,
+    Finer,
     Horizons,
     Interval,
     Levels,
+    Since,
     Symbols,
+    beneath_and_beside,
     interval_of,
     settings_with,
     utc,
@@ -46,6 +51,10 @@ def tune_command(
     horizons: Horizons = None,
     levels: Levels = None,
     symbols: Symbols = None,
+    finer: Finer = None,
+    book: Book = None,
+    context: Context = None,
+    since: Since = None,
 ) -> None:
     """Try settings of a model on blocks of time, the shipped ones first. Killed? Start it again.
 
@@ -53,14 +62,18 @@ def tune_command(
     study; 3 the data cannot carry the shipped settings; 4 another process searches the study; 5 and 6 the
     tracking store.
     """
-    settings = settings_with(model=model, horizons=horizons, levels=levels, symbols=symbols)
+    settings = settings_with(
+        model=model,
+        horizons=horizons,
+        levels=levels,
+        symbols=symbols,
+        **beneath_and_beside(finer, book, context, since),
+    )
     how = TuneSettings(utc("start", start), utc("end", end), trials, folds, jobs, seed)
     uri = default_tracking_uri()
     file = study or work_folder(uri) / "tuning" / f"{settings.model}.db"
     history = read_history(
-        bars,
-        interval_of(interval),
-        settings.symbols,
+        settings.source(bars, interval_of(interval)),
         (settings.model, settings.baselines[0]),
         task_of(settings),
     )

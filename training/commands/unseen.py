@@ -10,11 +10,16 @@ import typer
 from training.backtest import progress_bars, write_table
 from training.commands.options import (
     Bars,
+    Book,
+    Context,
+    Finer,
     Horizons,
     Interval,
     Jobs,
     Levels,
+    Since,
     Symbols,
+    beneath_and_beside,
     interval_of,
     settings_with,
     utc,
@@ -35,6 +40,10 @@ def unseen_command(
     horizons: Horizons = None,
     levels: Levels = None,
     symbols: Symbols = None,
+    finer: Finer = None,
+    book: Book = None,
+    context: Context = None,
+    since: Since = None,
     jobs: Jobs = 1,
     out: Annotated[Path | None, typer.Option(help="forecast table to write, a parquet file")] = None,
 ) -> None:
@@ -43,10 +52,16 @@ def unseen_command(
 
     Exit codes: 2 bad bars, arguments or settings; 3 a model cannot be fitted on the bars before the span.
     """
-    settings = settings_with(model=model, horizons=horizons, levels=levels, symbols=symbols)
+    settings = settings_with(
+        model=model,
+        horizons=horizons,
+        levels=levels,
+        symbols=symbols,
+        **beneath_and_beside(finer, book, context, since),
+    )
     task, workers = task_of(settings), Workers(jobs)
     first, last = utc("start", start), utc("end", end)
-    history = read_history(bars, interval_of(interval), settings.symbols, (settings.model,), task)
+    history = read_history(settings.source(bars, interval_of(interval)), (settings.model,), task)
     typer.echo(describe_market(history.market))
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)  # now, and not after hours of work
