@@ -39,11 +39,11 @@ def log_benchmark(tracking_uri: str, experiment: str, benchmark: Benchmark, fold
             name = f"benchmark {plan.start:%Y-%m-%d} to {plan.end:%Y-%m-%d}"
             parent = client.create_run(found, run_name=name, tags={"benchmark": plan.reference}).info.run_id
             try:
-                _log(client, parent, _params(benchmark), {})
+                log_numbers(client, parent, _params(benchmark), {})
                 for model in plan.models:
                     tags = {"mlflow.parentRunId": parent, "model": model.name}
                     child = client.create_run(found, run_name=model.name, tags=tags).info.run_id
-                    _log(client, child, _model_params(model), _metrics(benchmark, model.name))
+                    log_numbers(client, child, _model_params(model), _metrics(benchmark, model.name))
                     client.set_terminated(child, "FINISHED")
                 for path in sorted(folder.iterdir()):
                     if path.suffix in {".html", ".md", ".parquet"} and path.stem != "forecasts":
@@ -57,7 +57,8 @@ def log_benchmark(tracking_uri: str, experiment: str, benchmark: Benchmark, fold
     return str(parent)
 
 
-def _log(client: Any, run_id: str, params: Mapping[str, str], metrics: Mapping[str, float]) -> None:
+def log_numbers(client: Any, run_id: str, params: Mapping[str, str], metrics: Mapping[str, float]) -> None:
+    """Log parameters and metrics of a run in one batch."""
     from mlflow.entities import Metric, Param
 
     now = client.get_run(run_id).info.start_time

@@ -21,6 +21,7 @@ from pydantic import ValidationError
 
 from models.artifact import ArtifactError
 from models.registry import RegistryError, RegistryUnreachableError
+from training.commands.ablate import ablate_command
 from training.commands.backtest import backtest_command
 from training.commands.benchmark import benchmark_command
 from training.commands.nightly import nightly_command
@@ -37,6 +38,7 @@ app.command("train")(train_command)
 app.command("backtest")(backtest_command)
 app.command("benchmark")(benchmark_command)
 app.command("unseen")(unseen_command)
+app.command("ablate")(ablate_command)
 app.command("regimes")(regimes_command)
 app.command("tune")(tune_command)
 app.command("promote")(promote_command)
