@@ -32,8 +32,8 @@ from serving.kinds import book_kind, doubtful_sides, trades_kind
 from serving.settings import ServingSettings
 from serving.store.bars import SymbolBars, add_bars
 from serving.store.decisions import list_contracts
-from serving.store.details import save_details
-from serving.store.tapes import Rows, add_batches, drop_batches, read_batches, read_tapes, save_tape
+from serving.store.details import Details, save_details
+from serving.store.tapes import Rows, add_batches, drop_batches, read_batches, read_tapes, save_tapes
 from serving.tape import NS_A_US, US_A_S, Closed, Judged, RowContradictionError, Tape
 
 logger = logging.getLogger(__name__)
@@ -137,17 +137,20 @@ class TapeDesk:
                     settled[key] = after, closed
             if not settled:
                 return []
-            made = []
             with self._engine.begin() as connection:
-                for (kind, symbol), (after, closed) in settled.items():
-                    save_tape(connection, kind, symbol, after.to_json())
-                    if (keep_us := after.keep_us) is not None:
-                        drop_batches(connection, kind, symbol, keep_us)
-                    made += [
-                        self._stored(connection, kind, symbol, interval_s, bars)
-                        for interval_s, bars in closed.items()
-                        if len(bars["open_time_ns"])
-                    ]
+                save_tapes(connection, {key: after.to_json() for key, (after, _) in settled.items()})
+                kept = {key: after.keep_us for key, (after, _) in settled.items()}
+                drop_batches(connection, {key: k for key, k in kept.items() if k is not None})
+                made = [
+                    bars
+                    for interval_s in (self._settings.finer_interval_s, self._settings.interval_s)
+                    if interval_s is not None
+                    for bars in self._stored(
+                        connection,
+                        interval_s,
+                        {key: c[interval_s] for key, (_, c) in settled.items() if _some(c[interval_s])},
+                    )
+                ]
             for key, (after, _) in settled.items():
                 _warn(self._tapes[key], after, key[1])
                 self._tapes[key] = after
@@ -197,23 +200,38 @@ class TapeDesk:
         return until_us // self._step_us * self._step_us
 
     def _stored(
-        self, connection: Connection, kind: str, symbol: str, interval_s: int, closed: Closed
-    ) -> Made:
+        self, connection: Connection, interval_s: int, closed: Mapping[tuple[str, str], Closed]
+    ) -> list[Made]:
+        """Store bars of one interval that closed, by kind and symbol."""
         source = self._settings.source
-        closes_s = closed["open_time_ns"] // (NS_A_US * US_A_S) + interval_s
-        details = {n: a for n, a in closed.items() if n not in VALUE_COLUMNS and n != "open_time_ns"}
-        save_details(connection, source, interval_s, kind, symbol, closes_s, details)
-        bars = None
-        if "close" in closed:
-            values = np.stack([closed[c] for c in VALUE_COLUMNS], axis=1)
-            # Where a bar was posted it stands.
-            added = add_bars(
-                connection, source, interval_s, {symbol: SymbolBars(closes_s, values)}, made=True
-            )
-            bars = added.new.get(symbol)
-            if bars is not None and interval_s == self._settings.interval_s:
-                list_contracts(connection, [symbol])
-        return Made(symbol, interval_s, bars, closes_s, details)
+        closes = {k: c["open_time_ns"] // (NS_A_US * US_A_S) + interval_s for k, c in closed.items()}
+        details = {
+            key: {n: a for n, a in c.items() if n not in VALUE_COLUMNS and n != "open_time_ns"}
+            for key, c in closed.items()
+        }
+        save_details(
+            connection,
+            source,
+            interval_s,
+            (Details(symbol, kind, closes[kind, symbol], d) for (kind, symbol), d in details.items()),
+        )
+        bars = {
+            symbol: SymbolBars(closes[kind, symbol], np.stack([c[n] for n in VALUE_COLUMNS], axis=1))
+            for (kind, symbol), c in closed.items()
+            if "close" in c
+        }
+        # Where a bar was posted it stands.
+        new = add_bars(connection, source, interval_s, bars, made=True).new if bars else {}
+        if interval_s == self._settings.interval_s:
+            list_contracts(connection, list(new))
+        return [
+            Made(symbol, interval_s, new.get(symbol) if kind == "trades" else None, closes[kind, symbol], d)
+            for (kind, symbol), d in details.items()
+        ]
+
+
+def _some(closed: Closed) -> bool:
+    return len(closed["open_time_ns"]) > 0
 
 
 def _warn(before: Tape, after: Tape, symbol: str) -> None:

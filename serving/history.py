@@ -3,15 +3,17 @@ columns that trades and books gave them, where the folder has such."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pandas as pd
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Engine
 
 from features.bars import Market
 from features.columns import BOOK_COLUMNS, TRADE_COLUMNS
 from serving.store.bars import SymbolBars, add_bars, as_arrays
 from serving.store.decisions import list_contracts
-from serving.store.details import save_details
+from serving.store.details import Details, save_details
 
 
 def load_history(
@@ -36,26 +38,16 @@ def load_history(
         if contracts:
             list_contracts(connection, list(bars))
         added = add_bars(connection, source, interval_s, bars)
-        for kind, columns in (("trades", TRADE_COLUMNS), ("book", BOOK_COLUMNS)):
-            names = [c.name for c in columns if c.name in known]
-            for symbol in bars if names else ():
-                _save(connection, source, interval_s, kind, symbol, known, names)
+        save_details(connection, source, interval_s, _details(known, list(bars)))
     return sum(len(b.closes_s) for b in added.new.values()), added.repeats
 
 
-def _save(
-    connection: Connection,
-    source: str,
-    interval_s: int,
-    kind: str,
-    symbol: str,
-    market: Market,
-    names: list[str],
-) -> None:
-    """Store the columns of a symbol where any is known."""
-    values = {name: market[name][symbol].to_numpy() for name in names}
-    there = np.isfinite(np.stack(list(values.values()))).any(axis=0)
-    closes_s = market.times.as_unit("s").asi8[there]
-    save_details(
-        connection, source, interval_s, kind, symbol, closes_s, {n: v[there] for n, v in values.items()}
-    )
+def _details(market: Market, symbols: list[str]) -> Iterator[Details]:
+    """The columns of each symbol at the closes where any is known."""
+    for kind, columns in (("trades", TRADE_COLUMNS), ("book", BOOK_COLUMNS)):
+        names = [c.name for c in columns if c.name in market]
+        for symbol in symbols if names else ():
+            values = {name: market[name][symbol].to_numpy() for name in names}
+            there = np.isfinite(np.stack(list(values.values()))).any(axis=0)
+            closes_s = market.times.as_unit("s").asi8[there]
+            yield Details(symbol, kind, closes_s, {n: v[there] for n, v in values.items()})

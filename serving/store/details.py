@@ -6,54 +6,58 @@ that computes other columns adds another layout.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, bindparam, delete, insert, select
 
 from serving.store.tables import BarDetail, DetailLayout
 
 
-def save_details(
-    connection: Connection,
-    source: str,
-    interval_s: int,
-    kind: str,
-    symbol: str,
-    closes_s: NDArray[np.int64],
-    columns: Mapping[str, NDArray[np.float64]],
-) -> None:
-    """Store the values of each bar by column (closes ascending), in the place of those that are there."""
-    if not len(closes_s):
-        return
-    opened = (closes_s - interval_s).tolist()
-    connection.execute(
-        delete(BarDetail).where(
-            BarDetail.source == source,
-            BarDetail.interval_s == interval_s,
-            BarDetail.symbol == symbol,
-            BarDetail.kind == kind,
-            BarDetail.open_time.between(opened[0], opened[-1]),
-        )
-    )
-    layout = _layout(connection, list(columns))
-    values = np.stack([columns[name] for name in columns], axis=1).astype("<f8")
-    connection.execute(
-        insert(BarDetail),
-        [
+@dataclass(frozen=True)
+class Details:
+    """Columns of some bars of one symbol: closes (whole seconds, ascending), values by column (NaN where
+    unknown)."""
+
+    symbol: str
+    kind: str
+    closes_s: NDArray[np.int64]
+    columns: Mapping[str, NDArray[np.float64]]
+
+
+def save_details(connection: Connection, source: str, interval_s: int, details: Iterable[Details]) -> None:
+    """Store the columns of bars, in the place of those of the same kind that are there."""
+    layouts: dict[tuple[str, ...], int] = {}
+    rows = []
+    for d in details:
+        if not len(d.closes_s):
+            continue
+        names = tuple(d.columns)
+        if names not in layouts:
+            layouts[names] = _layout(connection, list(names))
+        values = np.stack([d.columns[n] for n in names], axis=1).astype("<f8")
+        rows += [
             {
                 "source": source,
                 "interval_s": interval_s,
-                "symbol": symbol,
+                "symbol": d.symbol,
                 "open_time": open_s,
-                "kind": kind,
-                "layout": layout,
-                "content": row.tobytes(),
+                "kind": d.kind,
+                "layout": layouts[names],
+                "content": own.tobytes(),
             }
-            for open_s, row in zip(opened, values, strict=True)
-        ],
-    )
+            for open_s, own in zip((d.closes_s - interval_s).tolist(), values, strict=True)
+        ]
+    if rows:
+        key = ("source", "interval_s", "symbol", "open_time", "kind")
+        # Many rows by one statement: this is done for all symbols at each close.
+        connection.execute(
+            delete(BarDetail).where(*(getattr(BarDetail, n) == bindparam(f"own_{n}") for n in key)),
+            [{f"own_{n}": row[n] for n in key} for row in rows],
+        )
+        connection.execute(insert(BarDetail), rows)
 
 
 def read_details(

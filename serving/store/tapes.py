@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, select
 
 from serving.store.tables import TapeBatch, TapeState
 
@@ -80,20 +80,35 @@ def read_batches(connection: Connection, kind: str) -> Iterator[tuple[str, dict[
         yield symbol, unpacked(content)
 
 
-def drop_batches(connection: Connection, kind: str, symbol: str, before_us: int) -> None:
-    """Forget the batches of a symbol that are older as a whole."""
-    connection.execute(
-        delete(TapeBatch).where(
-            TapeBatch.kind == kind, TapeBatch.symbol == symbol, TapeBatch.last_us < before_us
+def drop_batches(connection: Connection, before_us: Mapping[tuple[str, str], int]) -> None:
+    """Forget the batches of each kind and symbol that are older as a whole."""
+    if before_us:
+        connection.execute(
+            delete(TapeBatch).where(
+                TapeBatch.kind == bindparam("own_kind"),
+                TapeBatch.symbol == bindparam("own_symbol"),
+                TapeBatch.last_us < bindparam("before_us"),
+            ),
+            [
+                {"own_kind": kind, "own_symbol": symbol, "before_us": time_us}
+                for (kind, symbol), time_us in before_us.items()
+            ],
         )
-    )
 
 
-def save_tape(connection: Connection, kind: str, symbol: str, state: dict[str, Any]) -> None:
-    """Put the state of a tape in the place of the one before."""
-    there = (TapeState.kind == kind, TapeState.symbol == symbol)
-    if connection.execute(update(TapeState).where(*there).values(state=state)).rowcount == 0:
-        connection.execute(insert(TapeState).values(kind=kind, symbol=symbol, state=state))
+def save_tapes(connection: Connection, states: Mapping[tuple[str, str], dict[str, Any]]) -> None:
+    """Put the state of each kind and symbol in the place of the one before."""
+    if states:
+        connection.execute(
+            delete(TapeState).where(
+                TapeState.kind == bindparam("own_kind"), TapeState.symbol == bindparam("own_symbol")
+            ),
+            [{"own_kind": kind, "own_symbol": symbol} for kind, symbol in states],
+        )
+        connection.execute(
+            insert(TapeState),
+            [{"kind": kind, "symbol": symbol, "state": state} for (kind, symbol), state in states.items()],
+        )
 
 
 def read_tapes(connection: Connection, kind: str) -> dict[str, dict[str, Any]]:

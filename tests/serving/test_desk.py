@@ -21,7 +21,7 @@ from serving.kinds import LEVELS
 from serving.settings import ServingSettings
 from serving.store.bars import ContradictionError, SymbolBars, add_bars, read_bars
 from serving.store.decisions import read_contracts
-from serving.store.details import read_details, save_details
+from serving.store.details import Details, forget_details, read_details, save_details
 from serving.store.tables import TapeBatch
 from serving.store.tapes import packed, unpacked
 
@@ -262,13 +262,20 @@ def test_a_vouch_for_trades_is_none_for_books(sqlite: Engine) -> None:
 
 def test_details_are_replaced_and_unknown_ones_left_out(engine: Engine) -> None:
     closes_s = np.array([60, 120])
+
+    def save(connection: Any, kind: str, at: NDArray[np.int64], **columns: list[float]) -> None:
+        arrays = {name: np.array(values) for name, values in columns.items()}
+        save_details(connection, "feed", 60, [Details("A", kind, at, arrays)])
+
     with engine.begin() as connection:
-        for values in ([1.0, 2.0], [3.0, np.nan]):
-            save_details(connection, "feed", 60, "book", "A", closes_s, {"x": np.array(values)})
-        save_details(connection, "feed", 60, "trades", "A", closes_s[1:], {"y": np.array([4.0])})
-        save_details(connection, "feed", 60, "trades", "A", closes_s[:0], {"y": np.array([])})
+        save(connection, "book", closes_s, x=[1.0, 2.0])
+        save(connection, "book", closes_s, x=[3.0, np.nan])
+        save(connection, "trades", closes_s[1:], y=[4.0])
+        save(connection, "trades", closes_s[:0], y=[])
         found = read_details(connection, "feed", 60, "A", 60, ["y", "x"])
         newer = read_details(connection, "feed", 60, "A", 120, ["x"])
+        forget_details(connection, "feed", 60, 120)
+        left = read_details(connection, "feed", 60, "A", 0, ["x"])
     assert found[0].tolist() == [60, 120]
     np.testing.assert_array_equal(found[1], [[np.nan, 3.0], [4.0, np.nan]])
-    assert newer[0].tolist() == [120]
+    assert newer[0].tolist() == left[0].tolist() == [120]
