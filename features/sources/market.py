@@ -57,7 +57,7 @@ def read_market(source: MarketSource) -> Market:
     Raises:
         BarError: naming file, row, value and remedy, where a table breaks a rule.
         ValueError: where a folder holds nothing of the market, a finer interval does not divide that of the
-            bars or is given twice, or no bar closed since.
+            bars or is given twice, a column is there already, or no bar closed since.
     """
     market = read_folder(source.folder, source.interval, source.symbols)
     if source.since is not None:
@@ -69,9 +69,22 @@ def read_market(source: MarketSource) -> Market:
                 f"an earlier time"
             )
     market = _with_finer(market, source.finer)
+    bare = market.reading(["close"])
     if source.book is not None:
-        market = _with_book(market, source.book)
-    return with_context(market, find_context(source.context)) if source.context else market
+        market = _beside(market, _with_book(bare, source.book), str(source.book))
+    if source.context:
+        series = with_context(bare, find_context(source.context))
+        market = _beside(market, series, " and ".join(map(str, source.context)))
+    return market
+
+
+def _beside(market: Market, found: Market, where: str) -> Market:
+    """The market with the columns found, none of which it may have already."""
+    columns = {name: frame for name, frame in found.columns.items() if name != "close"}
+    twice = sorted(columns.keys() & market.columns.keys())
+    if twice:
+        raise ValueError(f"{where} and the bars both hold {twice[:5]}; leave one of them out")
+    return market.with_columns(columns)
 
 
 def _with_finer(market: Market, folders: Sequence[Path]) -> Market:
