@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,12 +22,15 @@ from features.sources.simulated import simulate
 from features.trades.arrays import Trades
 from features.trades.bars import TradeBars
 from models.forecast.base import TailForecast
+from models.forecast.calibration import CalibrationSettings, CalibrationState
 from serving.champion import Champion
 from serving.errors import InvalidInputError, NotConfiguredError
 from serving.history import load_history
 from serving.inputs import Asked, completed
 from serving.replay import closes
 from serving.requests import BarsRequest
+from serving.store.engine import store_engine
+from serving.store.migrate import migrate
 from serving.tape_requests import BookRequest, TradesRequest
 from serving.window import MarketWindow
 
@@ -181,6 +185,39 @@ def test_a_restart_has_the_finer_history_again(
     again.feed(steps[-1][1])
     wanted, _ = fine_champion.look(coarse)
     assert record(again, coarse.symbols[0])["forecast"]["es"] == wanted.es[0].tolist()
+
+
+def test_a_calibration_goes_on_after_a_restart_with_the_finer_bars_of_before(
+    sqlite: Engine,
+    tmp_path: Path,
+    bench: Callable[..., Any],
+    coarse: Market,
+    fine: Market,
+    fine_champion: Champion,
+) -> None:
+    """What the champion had said is said again, finer inputs included."""
+    model = fine_champion.artifact.model
+    quick = CalibrationSettings(var_step=0.2, es_step=0.2, theta_max=0.6)
+    begun = CalibrationState.neutral(quick, HOUR, model.horizons, model.levels)
+    begun = replace(begun, until=coarse.times[-30 - LEFT])
+    calibrated = Champion("1", replace(fine_champion.artifact, calibration=begun))
+    other = store_engine(f"sqlite:///{tmp_path / 'other.db'}")
+    migrate(other)
+    found = []
+    for engine, restarts in ((sqlite, False), (other, True)):
+        until = coarse.times[-1 - LEFT]
+        load_history(engine, "feed", coarse, until)
+        load_history(engine, "feed", fine, until, contracts=False)
+        made = bench(engine, calibrated, history=False, finer_interval_s=900)
+        for close, bars in closes(coarse, until, None):
+            if restarts:
+                made = bench(engine, calibrated, history=False, finer_interval_s=900)
+            post(made, fine_bars(fine, close))
+            made.feed(bars)
+        found.append(record(made, coarse.symbols[0])["forecast"])
+    other.dispose()
+    assert found[0] == found[1]
+    assert found[0]["factor"] != np.ones_like(found[0]["factor"]).tolist()
 
 
 def test_a_grid_that_cannot_be_made_of_the_finer_bars_is_missing(
