@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from features.bars import Market
-from features.columns import TRADE_COLUMNS
+from features.columns import EXTRA_COLUMNS, TRADE_COLUMNS
 from features.pipeline import FeatureFrame, Pipeline
 from features.resample import merged
 from features.sources.simulated import simulate
@@ -26,7 +26,7 @@ from models.forecast.calibration import CalibrationSettings, CalibrationState
 from serving.champion import Champion
 from serving.errors import InvalidInputError, NotConfiguredError
 from serving.history import load_history
-from serving.inputs import Asked, completed
+from serving.inputs import Asked, completed, missing_inputs
 from serving.replay import closes
 from serving.requests import BarsRequest
 from serving.store.engine import store_engine
@@ -249,6 +249,40 @@ def test_what_is_lacking_is_nan_and_what_is_there_stays(coarse: Market) -> None:
         asked.refuse_longer(pd.Timedelta(days=10))
     with pytest.raises(ValueError, match="columns of trades"):
         Asked(columns_look_back=pd.Timedelta(days=61)).refuse_longer(pd.Timedelta(days=1))
+
+
+def test_no_feature_fails_where_what_it_reads_is_lacking(coarse: Market) -> None:
+    """Every feature there is, found by the pipeline, on markets that lack more and more of what it was fitted
+    on; warnings are errors here."""
+    r = np.random.default_rng(1)
+
+    def wide(market: Market) -> Market:
+        columns = {}
+        for column in EXTRA_COLUMNS.values():
+            low = column.low or 0.0
+            high = low + 1 if column.high is None else column.high
+            values = low + (high - low) * r.random(market.close.shape)
+            columns[column.name] = pd.DataFrame(values, market.times, list(market.symbols))
+        return market.with_columns(columns)
+
+    bare = Market(HOUR, coarse.columns)
+    full = wide(bare).with_finer(wide(coarse.finer[QUARTER]))
+    pipeline = Pipeline.fit(full)
+    symbol = full.symbols[1]
+
+    def missing(market: Market) -> set[str]:
+        frame = pipeline.online(completed(market, pipeline))
+        assert frame.names == pipeline.names
+        return set(missing_inputs(frame, frame.names)[symbol])
+
+    finer = {f.family for f in pipeline.chosen if f.resolution is not None}
+    beside = {f.family for f in pipeline.chosen if any(c in EXTRA_COLUMNS for c in f.needs)}
+    assert finer >= {"fine", "fine_flow"}
+    assert beside >= {"book", "context", "order_flow"}
+    assert missing(Market(HOUR, full.columns)) >= finer
+    assert missing(bare) >= finer | beside
+    prices = Market(HOUR, {c: bare[c] for c in ("open", "high", "low", "close", "volume")})
+    assert missing(prices) >= finer | beside | {"flow"}
 
 
 @pytest.mark.parametrize("asked", ["30m", "2h", "quarter"])
