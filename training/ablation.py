@@ -1,10 +1,10 @@
 """What each family of inputs is worth: the same uncorrected forecasts, corrected with families left out and
 alone.
 
-An ensemble is fitted once a seed and fold; only its correction (``models.forecast.refined``) is fitted anew
-for each variant, so that variants differ in nothing else:
+The uncorrected model, an ensemble unless told otherwise, is fitted once a seed and fold; only its correction
+(``models.forecast.refined``) is fitted anew for each variant, so that variants differ in nothing else:
 
-- ``uncorrected``: the ensemble;
+- ``uncorrected``: that model;
 - ``core``: corrected by the core inputs alone, and the reference of all differences but those of ``without``;
 - ``core + X``: and by family X, whether or not it pays in its trial: what naive inclusion is worth;
 - ``all``: as shipped, each family kept where it pays in its trial on the training window;
@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -29,9 +29,10 @@ from models.coverage import diebold_mariano
 from models.forecast._ensemble_network import Settings as NetworkSettings
 from models.forecast._refinement import FAMILIES, family_inputs, refine
 from models.forecast._refinement import Settings as RefinementSettings
-from models.forecast.base import TailForecast
+from models.forecast.base import TailForecast, TailModel
 from models.forecast.ensemble import EnsembleModel
 from models.forecast.ensemble import Settings as EnsembleSettings
+from models.forecast.network import NetworkModel
 from models.forecast.quantile import Settings as QuantileSettings
 from models.forecast.refined import RefinedModel, refined_forecast
 from training.dataset import History, Task
@@ -39,6 +40,8 @@ from training.evaluation import Panel, panel, with_losses
 from training.parallel import IN_THIS_PROCESS, Workers, run_jobs
 from training.splits import Fold, walk_forward, warm_up
 
+#: What is corrected.
+Base = Literal["ensemble", "network"]
 REFERENCE, SHIPPED, UNCORRECTED = "core", "all", "uncorrected"
 
 
@@ -87,6 +90,7 @@ class AblationJob:
     fold: Fold
     task: Task
     variants: tuple[Variant, ...]
+    base: Base = "ensemble"
     warm_up: bool = False
 
 
@@ -101,7 +105,7 @@ class AblationFold:
 def ablate_fold(history: History, job: AblationJob) -> AblationFold:
     """Fit the ensemble once, and every variant's correction."""
     window = history.window(RefinedModel, job.fold.train_end, job.task)
-    base = window.fit(EnsembleModel(_seeded(job.seed))).model
+    base = window.fit(_uncorrected(job.base, job.seed)).model
     learned = base.predict(window.dataset.features)
     features = history.features(window.pipeline, job.fold.test_start, job.fold.test_end)
     forecast = base.predict(features)
@@ -116,6 +120,11 @@ def ablate_fold(history: History, job: AblationJob) -> AblationFold:
         if variant.name == SHIPPED:
             tried = tuple(dict(t) for t in refinement.tried)
     return AblationFold(found, tried)
+
+
+def _uncorrected(base: Base, seed: int) -> TailModel:
+    settings = _seeded(seed)
+    return NetworkModel(settings.network) if base == "network" else EnsembleModel(settings)
 
 
 def _seeded(seed: int) -> EnsembleSettings:
@@ -140,14 +149,17 @@ def ablate(
     seeds: Sequence[int],
     families: Sequence[str] | None = None,
     workers: Workers = IN_THIS_PROCESS,
+    base: Base = "ensemble",
 ) -> Ablation:
-    """Ablate these families (None: all that the market has) at the decision times in [start, end]."""
+    """Ablate these families (None: all that the market has) at the decision times in [start, end]. The trees
+    of an ensemble need every input of a row, weeks of history; where there are only days, correct the
+    ``network``."""
     chosen = variants(families_of(history) if families is None else families)
     times = history.market.times
     folds = walk_forward(times, start, end, RefinedModel.refit_every, task.embargo)
     warm = warm_up(times, folds[0].test_start, task.embargo)
     jobs = [
-        AblationJob(seed, fold, task, chosen, fold is warm)
+        AblationJob(seed, fold, task, chosen, base, fold is warm)
         for seed in seeds
         for fold in (*(() if warm is None else (warm,)), *folds)
     ]

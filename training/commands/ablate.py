@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -51,6 +51,10 @@ def ablate_command(
         str | None, typer.Option(help="comma-separated families; default: all that the bars allow")
     ] = None,
     seeds: Annotated[str, typer.Option(help="comma-separated; each fits its own ensembles")] = "1,2,3",
+    base: Annotated[
+        Literal["ensemble", "network"],
+        typer.Option(help="the model that is corrected; the network does with days of history"),
+    ] = "ensemble",
     jobs: Jobs = 1,
     cluster: Cluster = None,
     out: Annotated[Path, typer.Option(help="folder to write tables and report to")] = Path("ablation"),
@@ -72,7 +76,8 @@ def ablate_command(
     out.mkdir(parents=True, exist_ok=True)  # now, and not after hours of work
     chosen = None if families is None else [f.strip() for f in families.split(",") if f.strip()]
     given = [_seed(text) for text in seeds.split(",")]
-    found = ablate(history, task, first, last, settings.levels, given, chosen, Workers(jobs, cluster))
+    workers = Workers(jobs, cluster)
+    found = ablate(history, task, first, last, settings.levels, given, chosen, workers, base)
     write_ablation(found, history.market, out)
     typer.echo(markdown(found))
     params = {
@@ -80,6 +85,7 @@ def ablate_command(
         "end": last.isoformat(),
         "horizons": ",".join(format_duration(h) for h in task.horizons),
         "levels": ",".join(f"{level:g}" for level in settings.levels),
+        "base": base,
         "seeds": ",".join(map(str, given)),
         "symbols": ",".join(history.market.symbols),
         "interval": format_duration(history.market.interval),
