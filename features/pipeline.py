@@ -188,6 +188,13 @@ class Pipeline:
     def look_back(self) -> pd.Timedelta:
         return max((f.look_back for f in self.chosen), default=self.interval)
 
+    def only(self, names: Iterable[str]) -> Pipeline:
+        """The features that give these outputs, as they were fitted."""
+        wanted = set(names)
+        chosen = tuple(f for f in self.chosen if wanted & set(f.outputs))
+        states = {f.name: self.states[f.name] for f in chosen if f.name in self.states}
+        return Pipeline(self.interval, chosen, states)
+
     def missing(self, market: Market) -> tuple[str, ...]:
         """The outputs of features for which this market has nothing; they are NaN in what is computed."""
         return tuple(n for f in self.chosen if f.lacks(market) is not None for n in f.outputs)

@@ -67,6 +67,9 @@ class Champion:
     def inputs(self, frame: FeatureFrame) -> tuple[str, ...]:
         """Which features the model reads."""
         model = self.artifact.model
+        read = model.reads()
+        if read is not None:
+            return read
         names = model.feature_names()
         return frame.names if names is None else (*names, *model.optional_features())
 

@@ -12,7 +12,7 @@ from time import perf_counter
 import pandas as pd
 
 from features.atomic import written_whole
-from models.forecast.base import TailForecast, TailModel
+from models.forecast.base import FamilyTrial, TailForecast, TailModel
 from training.dataset import History, Task
 from training.evaluation import FORECAST_COLUMNS
 from training.importance import permutation_importance
@@ -47,12 +47,14 @@ class FoldJob:
 @dataclass(frozen=True)
 class FoldForecast:
     """What a model forecast in one fold, all its levels, and the seconds that fitting and forecasting took,
-    features included. ``importance`` is None where it was not asked for."""
+    features included. ``importance`` is None where it was not asked for; ``trials`` are of the families that
+    the model chose among."""
 
     forecast: TailForecast
     fit_s: float
     predict_s: float
     importance: pd.DataFrame | None = None
+    trials: tuple[FamilyTrial, ...] = ()
 
 
 def backtest(
@@ -109,7 +111,7 @@ def forecast_fold(history: History, job: FoldJob) -> FoldForecast:
     if job.explained is not None:
         asked = history.features(fit.pipeline, job.fold.test_start, job.explained.end)
         importance = permutation_importance(fit.model, asked, history.market, job.explained.times)
-    return FoldForecast(forecast, fitted - began, forecasted - fitted, importance)
+    return FoldForecast(forecast, fitted - began, forecasted - fitted, importance, fit.model.trials())
 
 
 def forecast_folds(

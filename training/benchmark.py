@@ -47,6 +47,7 @@ from training.diagnostics import (
 )
 from training.evaluation import common_rows, panel, summary, with_losses
 from training.importance import COLUMNS
+from training.lives_on import trials_of
 from training.parallel import IN_THIS_PROCESS, Workers
 
 #: A model is in the confidence set of 90 % where its p-value is above this.
@@ -78,7 +79,8 @@ class Plan:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """What came out. ``scored`` has every common row with its loss and excursion, ``costs`` the seconds.
+    """What came out. ``scored`` has every common row with its loss and excursion, ``costs`` the seconds,
+    ``trials`` which families each fit of a model tried (``training.lives_on.trials_of``).
 
     The other tables are made when asked for; ``tables`` names them all.
     """
@@ -89,6 +91,7 @@ class Benchmark:
     scored: pd.DataFrame
     costs: pd.DataFrame
     importance: pd.DataFrame
+    trials: pd.DataFrame
 
     @cached_property
     def table(self) -> pd.DataFrame:
@@ -150,6 +153,7 @@ class Benchmark:
             "excursions": self.excursions,
             "daily_difference": self.daily,
             "importance": self.importance,
+            "trials": self.trials,
         }
 
     def _of_rows(self) -> pd.DataFrame:
@@ -223,6 +227,11 @@ def run_benchmark(
         if fold.importance is not None
     ]
     columns = [*CASE, *(c for c in COLUMNS if c not in CASE)]
+    tried = [
+        (fold.trials, job.model.name, job.fold.train_end)
+        for job, fold in zip(jobs, found, strict=True)
+        if not job.warm_up
+    ]
     return Benchmark(
         plan,
         history.market,
@@ -230,6 +239,7 @@ def run_benchmark(
         scored,
         _costs(jobs, found),
         pd.concat(importance, ignore_index=True)[columns] if importance else pd.DataFrame(columns=columns),
+        pd.concat([trials_of(*of_fold) for of_fold in tried], ignore_index=True),
     )
 
 

@@ -32,7 +32,7 @@ COLUMNS = ("feature", "family", "horizon", "level", "importance", "gain", "effec
 def permutation_importance(
     model: TailModel, features: FeatureFrame, market: Market, times: int, seed: int = 0
 ) -> pd.DataFrame:
-    """A row per input, horizon and level, with ``COLUMNS``.
+    """A row per input that the model reads, horizon and level, with ``COLUMNS``.
 
     Args:
         model: fitted.
@@ -68,7 +68,10 @@ def permutation_importance(
         "level": np.tile(base.levels, len(base.horizons)),
     }
     parts = []
+    read = model.reads()
     for column, name in enumerate(features.names):
+        if read is not None and name not in read:
+            continue
         values = sample.values.copy()
         values[:, :, column] = values[rng.permutation(len(chosen)), :, column]
         shuffled = FeatureFrame(sample.times, sample.symbols, sample.names, sample.interval, values)

@@ -3,12 +3,18 @@
 ``effect`` is the mean size of what an input (or a family as a whole) does to ln ES, so that 0.05 is about 5 %
 of the margin; ``importance`` is what FZ0 loses where the input is shuffled, the sum over a family; ``gain``
 the share of the trees' gain. All are means over horizons and levels; NaN where a model has no such thing.
+
+A model may try families before it uses them (``TailModel.trials``): which it used, in how many of its fits.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 
+from features.durations import format_duration
+from models.forecast.base import FamilyTrial
 from models.wording import phrase_of
 
 FAMILIES = (
@@ -17,6 +23,13 @@ FAMILIES = (
     ("effect", "moves ES by", "{:.1%}"),
     ("importance", "FZ0 without", "{:+.4f}"),
     ("gain", "trees' gain", "{:.1%}"),
+)
+TRIALS = (
+    ("horizon", "horizon", "{}"),
+    ("family", "family", "{}"),
+    ("fits", "tried in fits", "{:,}"),
+    ("used", "used in", "{:,}"),
+    ("t", "t, median", "{:+.1f}"),
 )
 INPUTS = (
     ("feature", "input", "{}"),
@@ -47,6 +60,31 @@ def by_input(importance: pd.DataFrame, model: str, most: int) -> pd.DataFrame:
     own = _means(importance, model)
     own["words"] = own["feature"].map(lambda name: phrase_of(name).words())
     return _ordered(own).head(most)
+
+
+def trials_of(trials: Sequence[FamilyTrial], model: str, train_end: pd.Timestamp) -> pd.DataFrame:
+    """What one fit of a model tried, a row per horizon and family: ``model, train_end, horizon, family, t,
+    used``."""
+    table = pd.DataFrame(
+        {
+            "horizon": pd.Series([format_duration(t.horizon) for t in trials], dtype="str"),
+            "family": pd.Series([t.family for t in trials], dtype="str"),
+            "t": pd.Series([t.t for t in trials], dtype="float64"),
+            "used": pd.Series([t.used for t in trials], dtype="bool"),
+        }
+    )
+    table.insert(0, "model", pd.Series(model, table.index, dtype="str"))
+    table.insert(1, "train_end", pd.Series(train_end, table.index, dtype="datetime64[ns, UTC]"))
+    return table
+
+
+def by_trial(trials: pd.DataFrame, model: str) -> pd.DataFrame:
+    """A row per horizon and family that a model tried, with the columns of ``TRIALS``, in the order of the
+    trials; empty for a model that tries none. ``t`` below 0: with the family there was less error."""
+    own = trials[trials["model"] == model]
+    return own.groupby(["horizon", "family"], as_index=False, sort=False).agg(
+        fits=("t", "size"), used=("used", "sum"), t=("t", "median")
+    )
 
 
 def _means(importance: pd.DataFrame, model: str) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from features.atomic import written_whole
 from features.durations import format_duration
 from training.benchmark import Benchmark
 from training.dataset import describe_market
-from training.lives_on import FAMILIES, INPUTS, by_family, by_input
+from training.lives_on import FAMILIES, INPUTS, TRIALS, by_family, by_input, by_trial
 from training.report_layout import cases_of, percent
 from training.report_plots import NOT_ASKED, Picture, pictures
 
@@ -109,6 +109,7 @@ def html(benchmark: Benchmark) -> str:
         *(_section(picture) for picture in drawn),
         '<h2 id="inputs">Inputs</h2>',
         *_inputs(benchmark),
+        *_trials(benchmark),
         '<h2 id="cells">Cells</h2>',
         *_cells(benchmark),
         '<p class="reading">Every symbol and side by itself. A small p speaks against the model: Kupiec asks '
@@ -238,6 +239,22 @@ def _inputs(benchmark: Benchmark) -> list[str]:
         "loses where the input is shuffled, the sum over a family. An input that moves the forecast, and "
         "whose loss costs nothing, is noise.</p>",
     ]
+
+
+def _trials(benchmark: Benchmark) -> list[str]:
+    """Which families the models that choose tried and used; nothing where none chooses."""
+    tables = [(name, by_trial(benchmark.trials, name)) for name in benchmark.plan.names]
+    shown = [
+        f"<details><summary>{escape(name)}: families that it tried</summary>{_html_rows(table, TRIALS)}"
+        "</details>"
+        for name, table in tables
+        if not table.empty
+    ]
+    reading = (
+        '<p class="reading">A family is used in a fit where it paid on blocks of time that it had not seen; '
+        "t is of the error with it against without it, negative is better.</p>"
+    )
+    return [*shown, reading] if shown else []
 
 
 def _anchor(picture: Picture) -> str:

@@ -107,8 +107,11 @@ def _fitted(history: History, fit: Fit, table: pd.DataFrame, calibration: Calibr
 
 
 def _with_regimes(history: History, fit: Fit) -> Pipeline:
-    """The model's pipeline and the regime probabilities that every decision reports, of the same window."""
-    own = fit.pipeline
+    """What the fitted model reads of its pipeline, and the regime probabilities that every decision reports,
+    of the same window."""
+    read = fit.model.reads()
+    # What was asked for and turned out to be of no use is neither computed nor missed when it serves.
+    own = fit.pipeline if read is None else fit.pipeline.only(read)
     lacking = [name for name in (f"regime_{regime}" for regime in REGIMES) if name not in own.names]
     if not lacking:
         return own

@@ -163,6 +163,17 @@ class Dataset:
         return out
 
 
+@dataclass(frozen=True)
+class FamilyTrial:
+    """Whether a family of inputs paid at a horizon: HAC ``t`` of what it did to the error on blocks of time
+    that it had not seen (below 0: less of it), and whether the fitted model uses it there."""
+
+    horizon: pd.Timedelta
+    family: str
+    t: float
+    used: bool
+
+
 class TailModel(ABC):
     """A model of the loss tail. Made with settings, fitted on a ``Dataset``, then asked for forecasts.
 
@@ -193,6 +204,15 @@ class TailModel(ABC):
         """How much of what its trees gained in fitting each input brought, shares that sum to 1; empty for a
         model without trees."""
         return {}
+
+    def trials(self) -> tuple[FamilyTrial, ...]:
+        """The families of inputs that it tried in fitting, horizon by horizon, in the order of the trials;
+        empty for a model that chooses none."""
+        return ()
+
+    def reads(self) -> tuple[str, ...] | None:
+        """The features that the fitted model looks at, of those that it asked for; None: all of them."""
+        return None
 
     def contributions(
         self,

@@ -23,10 +23,10 @@ from pydantic import BaseModel, ConfigDict
 from features.pipeline import FeatureFrame
 from models.explanations import Cell, Contributions
 from models.forecast._files import read_content, write_content
-from models.forecast._refinement import FAMILIES, Refinement, Step, family_inputs, refine
+from models.forecast._refinement import FAMILIES, LEVEL, Refinement, Step, family_inputs, refine
 from models.forecast._refinement import Settings as RefinementSettings
 from models.forecast._refinement_effects import corrected
-from models.forecast.base import Dataset, TailForecast, TailModel
+from models.forecast.base import Dataset, FamilyTrial, TailForecast, TailModel
 from models.forecast.calibration import CalibrationSettings
 from models.forecast.ensemble import EnsembleModel
 from models.forecast.ensemble import Settings as EnsembleSettings
@@ -78,6 +78,21 @@ class RefinedModel(TailModel):
         if base is None:
             return None
         return corrected(base, self.refinement, features, self.ensemble.predict(features))
+
+    def trials(self) -> tuple[FamilyTrial, ...]:
+        found = []
+        for horizon, steps, tried in zip(
+            self.horizons, self.refinement.steps, self.refinement.tried, strict=True
+        ):
+            used = {step.family for step in steps}
+            found += [FamilyTrial(horizon, family, t, family in used) for family, t in tried.items()]
+        return tuple(found)
+
+    def reads(self) -> tuple[str, ...] | None:
+        """The ensemble's inputs, and those of the steps that were kept."""
+        steps = [step for steps in self.refinement.steps for step in steps]
+        inputs = (name for step in steps for name in step.inputs if name != LEVEL)
+        return tuple(dict.fromkeys((*(self.ensemble.feature_names() or ()), *inputs)))
 
     def gain(self) -> Mapping[str, float]:
         return self.ensemble.gain()

@@ -29,7 +29,7 @@ from training.commands.options import (
     settings_with,
     utc,
 )
-from training.commands.tables import show_families, show_summary
+from training.commands.tables import show_families, show_summary, show_trials
 from training.dataset import describe_market, read_history
 from training.parallel import Workers
 from training.report import write_report
@@ -87,5 +87,6 @@ def benchmark_command(
     typer.echo(f"{out}: {len(found.forecasts):,} forecasts, their tables, and {out / 'report.html'}")
     show_summary(found.table, "Benchmark")
     show_families(found.importance, plan.names)
+    show_trials(found.trials, plan.names)
     run_id = log_benchmark(default_tracking_uri(), settings.experiment, found, out)
     typer.echo(f"run {run_id}")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from training.lives_on import FAMILIES, by_family
+from training.lives_on import FAMILIES, TRIALS, by_family, by_trial
 from training.promotion import Verdict
 
 
@@ -86,6 +88,20 @@ def show_families(importance: pd.DataFrame, models: tuple[str, ...]) -> None:
             shown.add_row(
                 *("" if pd.isna(row[name]) else form.format(row[name]) for name, _, form in FAMILIES)
             )
+        Console(width=_width()).print(shown)
+
+
+def show_trials(trials: pd.DataFrame, models: Sequence[str]) -> None:
+    """Print ``training.lives_on.by_trial`` of the models that try families; nothing where none does."""
+    for model in models:
+        table = by_trial(trials, model)
+        if table.empty:
+            continue
+        shown = Table(title=f"Families that {model} tried; t below 0 where there is less error with it")
+        for name, words, _ in TRIALS:
+            shown.add_column(words, justify="left" if name in ("horizon", "family") else "right")
+        for row in table.to_dict("records"):
+            shown.add_row(*(form.format(row[name]) for name, _, form in TRIALS))
         Console(width=_width()).print(shown)
 
 

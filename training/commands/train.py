@@ -26,8 +26,9 @@ from training.commands.options import (
     settings_with,
     utc,
 )
-from training.commands.tables import show_summary
+from training.commands.tables import show_summary, show_trials
 from training.dataset import describe_market, read_history
+from training.lives_on import trials_of
 from training.publish import publish_trained
 from training.train import task_of, train
 
@@ -71,6 +72,7 @@ def train_command(
     version = publish_trained(Registry(), settings.experiment, trained)
     show_summary(trained.table, f"{settings.model} on the days it has not seen")
     fitted = trained.fitted
+    show_trials(trials_of(fitted.model.trials(), settings.model, fitted.train_end), [settings.model])
     typer.echo(
         f"{settings.model}, trained {fitted.train_start:%Y-%m-%d} to {fitted.train_end:%Y-%m-%d}: "
         f"{version}, challenger (run {version.run_id})"
