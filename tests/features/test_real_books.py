@@ -10,11 +10,12 @@ import pandas as pd
 import pytest
 
 from features.bars import Market, check_bars
+from features.books.bars import BookBars, book_table
 from features.columns import BOOK_COLUMNS
 from features.durations import window_bars
 from features.pipeline import Pipeline, all_features
 from features.sources.as_of import with_context
-from features.sources.books import read_book_columns, read_books, tapes_in
+from features.sources.books import joined, read_book_columns, read_books, tapes_in
 from features.sources.context import read_context
 from features.sources.join import with_tables
 from features.sources.parquet import read_folder
@@ -108,6 +109,17 @@ def test_several_tapes_of_clean_books(real_data: Path, name: str, tapes: int) ->
             .all(axis=None)
         )
         assert (table["book_spread"].dropna() < 0.002).all()
+
+
+@pytest.mark.realdata
+def test_replaying_snapshots_one_by_one_gives_the_same_bits(real_data: Path) -> None:
+    path = real_data / "book" / "hyperliquid-BTC-ETH-SOL-35min.parquet"
+    expected, _ = read_book_columns([path], TEN, {"symbol": "ETH"})
+    bars, rows = BookBars(TEN), []
+    for books in read_books(path, {"symbol": "ETH"}):
+        rows += [bars.add(books.rows(slice(i, i + 1))) for i in range(len(books))]
+    found = book_table(joined([*rows, bars.finish()]))
+    pd.testing.assert_frame_equal(found, expected, check_exact=True)
 
 
 @pytest.mark.realdata
