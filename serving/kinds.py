@@ -38,10 +38,11 @@ def trades_kind(*intervals_s: int) -> Kind:
 
 
 def book_kind(*intervals_s: int) -> Kind:
-    """Rows are ``time_us`` and, (row, level), ``bid_px, bid_sz, ask_px, ask_sz``; a time has one snapshot."""
+    """Rows are ``id, time_us`` and, (row, level), ``bid_px, bid_sz, ask_px, ask_sz``; ids are the times where
+    the venue gives none."""
     return Kind(
         "book",
-        "time_us",
+        "id",
         False,
         intervals_s,
         lambda interval_s: BookBars(pd.Timedelta(seconds=interval_s), levels=LEVELS),

@@ -68,7 +68,10 @@ class BookIn(BaseModel):
     model_config = _FORBID
 
     symbol: Symbol
-    time_us: Annotated[list[Whole], FailFast()] = Field(description="microseconds since 1970 UTC, each once")
+    id: Annotated[list[Whole], FailFast()] = Field(
+        default=[], description="the venue's update ids, each once; without them a time has one snapshot"
+    )
+    time_us: Annotated[list[Whole], FailFast()] = Field(description="microseconds since 1970 UTC")
     bid_price: Annotated[list[Annotated[list[Number], FailFast()]], FailFast()]
     bid_size: Annotated[list[Annotated[list[Number], FailFast()]], FailFast()]
     ask_price: Annotated[list[Annotated[list[Number], FailFast()]], FailFast()]
@@ -180,13 +183,15 @@ def _checked_trades(at: int, block: TradesIn) -> Rows:
 
 def _checked_book(at: int, block: BookIn) -> Rows:
     refuse = _Refuse("book", at, block.symbol)
-    refuse.lengths(
-        {f: len(getattr(block, f)) for f in ("time_us", *_BOOK_FIELDS.values())},
-        "time_us",
-    )
+    fields = ("time_us", *_BOOK_FIELDS.values(), *(("id",) if block.id else ()))
+    refuse.lengths({f: len(getattr(block, f)) for f in fields}, "time_us")
     time_us = np.array(block.time_us, dtype="int64")
     refuse.times(time_us)
-    refuse.repeated("time_us", time_us, "send one snapshot a time, the last one")
+    id = np.array(block.id or block.time_us, dtype="int64")
+    if block.id:
+        refuse.repeated("id", id, "send each snapshot once")
+    else:
+        refuse.repeated("time_us", id, "send one snapshot a time, or give ids")
     levels = {name: _levels(refuse, field, getattr(block, field)) for name, field in _BOOK_FIELDS.items()}
     for side in ("bid", "ask"):
         counts = [
@@ -199,7 +204,7 @@ def _checked_book(at: int, block: BookIn) -> Rows:
             f"{side}_size has another number of levels than {side}_price",
             "give a size for each price",
         )
-    order = np.argsort(time_us, kind="stable")
+    order = np.lexsort((id, time_us))
     widest = max(a.shape[1] for a in levels.values())
     books = Books(time_us[order] * NS_A_US, *(_padded(levels[name], widest)[order] for name in SIDES))
     try:
@@ -210,7 +215,7 @@ def _checked_book(at: int, block: BookIn) -> Rows:
         refuse(f"{_BOOK_FIELDS[name]}.{error.row}.{level}", error.rule, error.remedy, error.value, error.row)
     # As they were sent, so that a later complaint names the row that the client knows.
     sent = books.rows(np.argsort(order, kind="stable"))
-    return {"time_us": sent.time_ns // NS_A_US, **{name: getattr(sent, name) for name in SIDES}}
+    return {"id": id, "time_us": time_us, **{name: getattr(sent, name) for name in SIDES}}
 
 
 def _plain(value: object) -> object:

@@ -53,6 +53,7 @@ def books(first: int, count: int) -> dict[str, NDArray[Any]]:
     at = np.arange(first, first + count)
     level = np.arange(LEVELS)
     return {
+        "id": START + at * 5 * S,
         "time_us": START + at * 5 * S,
         "bid_px": 99.0 - level + np.zeros((count, 1)),
         "bid_sz": 1.0 + (at[:, np.newaxis] + level) % 7,

@@ -46,8 +46,10 @@ def some_books(count: int, seed: int = 2) -> dict[str, NDArray[Any]]:
     r = np.random.default_rng(seed)
     mid = 100 + np.round(r.normal(0, 0.1, count).cumsum(), 1)
     steps = np.arange(1, LEVELS + 1) * 0.1
+    times = START + np.arange(count) * 700_000
     return {
-        "time_us": START + np.arange(count) * 700_000,
+        "id": times,
+        "time_us": times,
         "bid_px": np.round(mid[:, np.newaxis] - steps, 1),
         "bid_sz": r.exponential(5, (count, LEVELS)) + 0.1,
         "ask_px": np.round(mid[:, np.newaxis] + steps, 1),

@@ -92,6 +92,13 @@ def test_strange_books_are_no_error(changes: dict[str, Any]) -> None:
     assert check_book(book(**changes))["AAA"]["time_us"].tolist() == [NOW_US, NOW_US + 5]
 
 
+def test_snapshots_of_one_time_are_told_apart_by_their_ids() -> None:
+    found = check_book(book(time_us=[NOW_US] * 2, id=[8, 7]))["AAA"]
+    assert found["id"].tolist() == [8, 7]
+    assert found["bid_sz"][:, 0].tolist() == [1.0, 3.0]
+    assert check_book(book())["AAA"]["id"].tolist() == [NOW_US, NOW_US + 5]
+
+
 def test_snapshots_that_come_out_of_order_keep_their_rows() -> None:
     found = check_book(book(time_us=[NOW_US + 5, NOW_US]))["AAA"]
     assert found["time_us"].tolist() == [NOW_US + 5, NOW_US]
@@ -161,6 +168,8 @@ SECOND = NOW_US // 10**6
         (check_book, [book(bid_size=[[1.0]])], "book.0.bid_size", 1, None, "bid_size has 1 values"),
         (check_book, [book(ask_size=[[4.0, 5.0], []])], "book.0.ask_size.0", 2, 0, "number of levels"),
         (check_book, [book(time_us=[NOW_US] * 2)], "book.0.time_us.1", NOW_US, 1, "twice in one request"),
+        (check_book, [book(id=[4, 4])], "book.0.id.1", 4, 1, "id is there twice"),
+        (check_book, [book(id=[4])], "book.0.id", 1, None, "id has 1 values and time_us has 2"),
         (check_book, [book(time_us=[NOW_US, SECOND])], "book.0.time_us.1", SECOND, 1, "looks like seconds"),
         (check_book, [book(ask_size=[[-4.0], []])], "book.0.ask_size.0.0", -4.0, 0, "size is negative"),
         (check_book, [book(bid_price=[[10.0, 9.0], [-1.0]])], "book.0.bid_price.1.0", -1.0, 1, "not above 0"),
