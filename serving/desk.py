@@ -10,7 +10,7 @@ Up to where a tape is settled:
 - to ``trade_tolerance_s`` before its own newest row: rows may come that much out of order;
 - to where the feed said that it is complete (``complete_until_us``);
 - wall clock: to ``trade_tolerance_s`` before now, where the tape has rows from after that;
-- event clock (``--clock bars``): to the close of the newest bar.
+- event clock (``--clock bars``): to the close of the newest bar, where the tape has rows from its interval.
 """
 
 from __future__ import annotations
@@ -196,7 +196,11 @@ class TapeDesk:
         until_us = max(newest_us - self._tolerance_us, self._complete_us.get(kind, 0))
         if now_s is not None:
             now_us = round(now_s * US_A_S)
-            until_us = max(until_us, now_us if passed else min(now_us - self._tolerance_us, newest_us))
+            if not passed:
+                until_us = max(until_us, min(now_us - self._tolerance_us, newest_us))
+            elif newest_us >= now_us - self._settings.interval_s * US_A_S:
+                # An older tape is filled in after the fact, at its own pace.
+                until_us = max(until_us, now_us)
         return until_us // self._step_us * self._step_us
 
     def _stored(

@@ -197,6 +197,8 @@ def test_a_posted_bar_stands_and_one_that_comes_after_a_made_one_is_late(engine:
         (None, False, 300, 5),
         # The event clock: a bar has closed.
         (240.0, True, None, 4),
+        # What is filled in long after goes at its own pace.
+        (2 * HOUR, True, None, 2),
     ],
 )
 def test_up_to_when_a_tape_is_settled(
