@@ -81,7 +81,7 @@ def slow_wave(seed: int, persistence: float = 0.95) -> Array:
     """An AR(1) of deviation one half, (time, symbol)."""
     rng = np.random.default_rng(seed)
     shocks = rng.standard_normal((T, len(SYMBOLS))) * 0.5 * np.sqrt(1 - persistence**2)
-    out = np.zeros_like(shocks)
+    out: Array = np.zeros_like(shocks)
     for t in range(1, T):
         out[t] = persistence * out[t - 1] + shocks[t]
     return out
@@ -196,10 +196,8 @@ def test_weights_are_those_of_least_squares_with_a_penalty() -> None:
     penalty = np.sqrt(0.2 * len(z)) * np.eye(2)
     expected, *_ = np.linalg.lstsq(np.vstack([z, penalty]), np.append(y, [0, 0]), rcond=None)
     assert step.weights == pytest.approx(expected, rel=1e-9)
-    assert (step.mean, step.deviation) == (
-        pytest.approx(x.mean(axis=0), abs=1e-12),
-        pytest.approx(x.std(axis=0)),
-    )
+    assert step.mean == pytest.approx(x.mean(axis=0), abs=1e-12)
+    assert step.deviation == pytest.approx(x.std(axis=0))
     assert step.weights[0] > 0 > step.weights[1]
 
 
