@@ -194,7 +194,8 @@ def refine(settings: Settings, dataset: Dataset, forecast: TailForecast) -> Refi
         found: dict[str, float] = {}
         done = np.zeros(len(rows.time))
         for family in (CORE, *settings.families):
-            step = trial.step(family, done)
+            beside = dict.fromkeys(n for s in kept if s.family != CORE for n in s.own)
+            step = trial.step(family, tuple(beside), done)
             if step is None:
                 continue
             found[family] = step.t
@@ -225,11 +226,12 @@ class _Trial:
         size = range_labels(dataset, bars)[at] / np.exp(rows.log_scale)
         self.label = np.log(size + _LEAST) - rows.log_level[:, horizon]
 
-    def step(self, family: str, done: Array) -> Step | None:
-        """The family's step on top of what is done; None where it has too few rows or no input that moves."""
+    def step(self, family: str, beside: tuple[str, ...], done: Array) -> Step | None:
+        """The family's step on top of what is done, with the inputs ``beside`` its own; None where it has too
+        few rows or no input that moves."""
         s = self.settings
         own = WIDE_INPUTS if family == CORE else family_inputs(family)
-        named = (*own, LEVEL)
+        named = (*own, *beside, LEVEL)
         x = self.rows.values(named, self.horizon)
         there = np.isfinite(x[:, [named.index(n) for n in own]]).any(axis=1) & np.isfinite(self.label)
         if there.sum() < s.min_rows:
