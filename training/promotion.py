@@ -40,6 +40,7 @@ from models.registry import Registry, Version
 from training.backtest import Progress, backtest, keep_levels
 from training.dataset import History, ModelLookup, Task, read_history
 from training.evaluation import ROW_KEYS, cell_coverage, common_rows, panel, summary, with_losses
+from training.importance import family_of
 from training.settings import GateSettings, TrainingSettings
 from training.train import CHALLENGER
 
@@ -97,7 +98,8 @@ def judge(
     """Compare a version with the champion and the baselines on the bars of a folder; nothing is moved.
 
     ``cache`` keeps copies of the artifacts. A champion whose artifact cannot be used any more is left out and
-    said so: it cannot serve either. Raises ``ArtifactError`` where the challenger's cannot be used,
+    said so: it cannot serve either. What a version looks at and the data lacks is said as well, since it was
+    judged without. Raises ``ArtifactError`` where the challenger's cannot be used,
     ``BarError`` or ``ValueError`` where the bars cannot.
     """
     champion = registry.champion()
@@ -135,6 +137,11 @@ def judge(
     times = history.market.times
     seen = max(a.info.train_end for a in (new, old) if a is not None)
     unseen = times[times > seen + task.embargo]
+    for label, artifact in ((CHALLENGER, new), (CHAMPION, old)):
+        lacking = () if artifact is None else artifact.pipeline.missing(history.market)
+        if lacking:
+            families = ", ".join(sorted({family_of(name) for name in lacking}))
+            note += f"; the {label} was judged without {families}, which this data lacks"
     days = (unseen[-1] - unseen[0]) / pd.Timedelta(days=1) if len(unseen) else 0.0
     span = Check(
         "span", f"{days:.1f} days", f">= {settings.gate.minimum_days}", days >= settings.gate.minimum_days

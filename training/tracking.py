@@ -3,6 +3,7 @@ artifact."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from features.durations import format_duration
 from models.artifact import ArtifactInfo
 from models.registry import RUN_KEY_TAG, RegistryError, open_client, reaching, sqlite_file
+from training.importance import family_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -89,6 +91,7 @@ def _log(
     tags = {"model": info.model} | ({RUN_KEY_TAG: run_key} if run_key is not None else {})
     run = client.create_run(experiment_id, run_name=f"{info.model} to {info.train_end:%Y-%m-%d}", tags=tags)
     run_id, now = run.info.run_id, run.info.start_time
+    families = Counter(family_of(name) for name in info.features)
     params = {
         "model": info.model,
         "horizons": ",".join(format_duration(h) for h in info.horizons),
@@ -96,7 +99,8 @@ def _log(
         "interval": format_duration(info.interval),
         "look_back": format_duration(info.look_back),
         "symbols": ",".join(info.symbols),
-        "features": ",".join(info.features),
+        # By family: the names, which the artifact has, may be longer than MLflow takes.
+        "features": ", ".join(f"{family} {count}" for family, count in families.items()),
         "train_start": info.train_start.isoformat(),
         "train_end": info.train_end.isoformat(),
         "data_fingerprint": info.data_fingerprint,

@@ -38,6 +38,17 @@ def test_names_choose_features_with_what_they_share(market: Market) -> None:
     assert set(chosen.states) == {"hour_profile"}
 
 
+def test_only_keeps_what_was_learned_and_chooses_no_more(pipeline: Pipeline, market: Market) -> None:
+    learned = next(iter(pipeline.states))
+    plain = next(f for f in pipeline.chosen if not f.learns)
+    found = pipeline.only([learned, plain.name, "a feature of nobody"])
+    assert {f.name for f in found.chosen} == {learned, plain.name}
+    assert found.states == {learned: pipeline.states[learned]}
+    whole, part = pipeline.batch(market), found.batch(market)
+    for name in part.names:
+        assert np.array_equal(part[name], whole[name], equal_nan=True)
+
+
 def test_unknown_names_and_absent_columns_are_told(market: Market, market_without_flow: Market) -> None:
     with pytest.raises(ValueError, match=r"\['sentiment'\] are unknown; choose among"):
         Pipeline.fit(market, ["sentiment"])

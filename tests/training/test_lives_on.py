@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from training.commands.tables import show_families
+from models.forecast.base import FamilyTrial
+from training.commands.tables import show_families, show_trials
 from training.importance import COLUMNS
-from training.lives_on import by_family, by_input
+from training.lives_on import by_family, by_input, by_trial, trials_of
 
 NAN = float("nan")
 
@@ -66,3 +67,25 @@ def test_the_command_prints_who_explains_itself(
     assert "22.0%" in printed
     show_families(importance.iloc[:0], ("quiet", "told"))
     assert capsys.readouterr().out == ""
+
+
+def test_trials_are_counted_over_fits(capsys: pytest.CaptureFixture[str]) -> None:
+    hour, end = pd.Timedelta(hours=1), pd.Timestamp("2024-01-01", tz="UTC")
+    fits = [
+        [FamilyTrial(hour, "fine", t, t < -2), FamilyTrial(4 * hour, "fine", 0.0, False)]
+        for t in (-9.0, -1.0, -3.0)
+    ]
+    tables = [trials_of(fit, "choosy", end + i * hour) for i, fit in enumerate(fits)]
+    trials = pd.concat([trials_of([], "plain", end), *tables], ignore_index=True)
+    assert len(trials) == 6
+    assert trials["used"].tolist() == [True, False, False, False, True, False]
+    found = by_trial(trials, "choosy")
+    assert found.to_dict("list") == {
+        **{"horizon": ["1h", "4h"], "family": ["fine", "fine"]},
+        **{"fits": [3, 3], "used": [2, 0], "t": [-3.0, 0.0]},
+    }
+    assert by_trial(trials, "plain").empty
+    show_trials(trials, ["plain", "choosy"])
+    printed = capsys.readouterr().out
+    assert "Families that choosy tried" in printed
+    assert "plain" not in printed

@@ -37,6 +37,9 @@ def test_a_run_holds_all_there_is_to_know(
     assert run.info.status == "FINISHED"
     assert run.data.params["data_fingerprint"] == trained.fitted.data_fingerprint
     assert run.data.params["artifact_fingerprint"] == info.fingerprint
+    told = dict(part.split() for part in run.data.params["features"].split(", "))
+    assert told["scale"] == "1"
+    assert sum(map(int, told.values())) == len(info.features)
     assert (run.data.params["horizons"], run.data.params["levels"]) == ("1h,4h", "0.975,0.99,0.999")
     assert run.data.metrics == pytest.approx({k: v for k, v in info.scores.items() if v is not None})
     assert run.data.metrics["fz0/4h/0.99"] == info.scores["fz0/4h/0.99"]
