@@ -46,7 +46,7 @@ class TrainingSettings(Section):
     model_config = SettingsConfigDict(env_prefix="FOREMARGIN_TRAINING__")
     table = "training"
 
-    model: str = "ensemble"
+    model: str = "refined"
     #: What every model must hold its own against, and is drawn against; the first is the reference.
     baselines: Annotated[tuple[str, ...], NoDecode] = ("ewma",)
     horizons: Annotated[tuple[str, ...], NoDecode] = ("1h", "4h", "24h")
