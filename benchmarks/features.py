@@ -1,5 +1,5 @@
-"""How fast features are built: ``python benchmarks/features.py [DIR]`` (a folder of bars; default:
-simulated).
+"""How fast features are built: ``python benchmarks/features.py [DIR] [--finer DIR]`` (a folder of bars,
+and folders of finer ones beneath; default: simulated).
 
 Prints seconds and ratios: reading, fitting and computing all features over the whole history, one online row,
 and the window sums against the usual ways to write them in pandas, on the same array. The least of a few runs
@@ -20,9 +20,10 @@ import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from features.bars import Market
 from features.durations import format_duration, window_bars
 from features.pipeline import Pipeline
-from features.sources.parquet import read_folder
+from features.sources.market import MarketSource, read_market
 from features.sources.simulated import simulate
 from features.windows import decayed_mean, rolling_mean
 
@@ -43,10 +44,20 @@ def timed(work: Callable[[], T], runs: int = 3) -> tuple[float, T]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, nargs="?", help="folder of SYMBOL.parquet files")
-    folder = parser.parse_args().folder
-    seconds, market = timed(
-        lambda: simulate(symbols=7, days=1369) if folder is None else read_folder(folder), runs=1
+    parser.add_argument(
+        "--finer", type=Path, action="append", default=[], help="folder of finer bars beneath, with a folder"
     )
+    arguments = parser.parse_args()
+    folder, finer = arguments.folder, tuple(arguments.finer)
+    if finer and folder is None:
+        parser.error("--finer needs the folder of bars that they lie beneath")
+
+    def ready() -> Market:
+        if folder is None:
+            return simulate(symbols=7, days=1369)
+        return read_market(MarketSource(folder, finer=finer))
+
+    seconds, market = timed(ready, runs=1)
     rows = int(market.close.notna().to_numpy().sum())
     print(
         f"{folder or 'simulated'}: {rows:,} bars of {format_duration(market.interval)}, "

@@ -1,6 +1,7 @@
 """How fast models fit and forecast: ``python benchmarks/forecast.py [DIR] [--models plain,ewma,gbm]``.
 
-DIR is a folder of bars; without it, two years of ten simulated symbols. Each model is measured in a process
+DIR is a folder of bars, ``--finer DIR`` one of finer bars beneath, for the models that look at them; without,
+two years of ten simulated symbols. Each model is measured in a process
 of its own, at horizons of 1, 4 and 24 hours, and told with its multiple of the first model's figure:
 
 - seconds to fit on the whole history, and the peak of memory (resident, MiB) that the fit added,
@@ -34,10 +35,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from features.bars import Market
 from features.durations import format_duration
 from features.pipeline import FeatureFrame, Pipeline
-from features.sources.parquet import read_folder
+from features.sources.market import MarketSource, read_market
 from features.sources.simulated import simulate
 from models.forecast.base import BREAKER_LEVEL, Dataset
 from models.forecast.discovery import model_class, model_names
+from training.dataset import bar_variances
 
 HORIZONS = tuple(pd.Timedelta(hours=h) for h in (1, 4, 24))
 LEVELS = (0.975, 0.99, BREAKER_LEVEL)
@@ -117,15 +119,15 @@ def labels(names: list[str]) -> list[str]:
     return found
 
 
-def bars_of(folder: Path | None) -> Market:
-    return simulate(symbols=10, days=730) if folder is None else read_folder(folder)
+def bars_of(source: MarketSource | None) -> Market:
+    return simulate(symbols=10, days=730) if source is None else read_market(source)
 
 
-def measured(label: str, folder: Path | None) -> Figures:
-    market = bars_of(folder)
-    names = model_class("gbm" if label == PLAIN else label.split()[0]).feature_names()
-    features = Pipeline.fit(market, names).batch(market)
-    data, model = Dataset(features, market.close, HORIZONS, LEVELS[:-1]), made(label)
+def measured(label: str, source: MarketSource | None) -> Figures:
+    market = bars_of(source)
+    kind, model = model_class("gbm" if label == PLAIN else label.split()[0]), made(label)
+    features = Pipeline.fit(market, kind.feature_names(), kind.optional_features()).batch(market)
+    data = Dataset(features, market.close, HORIZONS, LEVELS[:-1], bar_variances(market))
     before = _reset_peak_mib()
     began = time.perf_counter()
     model.fit(data)
@@ -182,10 +184,17 @@ def main() -> int:
     parser.add_argument(
         "--models", default=",".join((PLAIN, *model_names())), help="comma-separated, the first is the unit"
     )
+    parser.add_argument(
+        "--finer", type=Path, action="append", default=[], help="folder of finer bars beneath, with a folder"
+    )
     arguments = parser.parse_args()
-    market = bars_of(arguments.folder)
+    folder, finer = arguments.folder, tuple(arguments.finer)
+    if finer and folder is None:
+        parser.error("--finer needs the folder of bars that they lie beneath")
+    source = None if folder is None else MarketSource(folder, finer=finer)
+    market = bars_of(source)
     print(
-        f"{arguments.folder or 'simulated'}: {market.close.size:,} rows of {len(market.symbols)} symbols, "
+        f"{folder or 'simulated'}: {market.close.size:,} rows of {len(market.symbols)} symbols, "
         f"bars of {format_duration(market.interval)}, {len(HORIZONS)} horizons, {len(LEVELS)} levels"
     )
     print(f"{'':16}" + "".join(f"{column:>20}" for column in COLUMNS))
@@ -193,7 +202,7 @@ def main() -> int:
     for label in labels(arguments.models.split(",")):
         # A process each: its own peak of memory, and no threads left over from another library.
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
-            found = process.submit(measured, label, arguments.folder).result()
+            found = process.submit(measured, label, source).result()
         unit = unit or found
         cells = (
             (getattr(found, name), getattr(found, name) / getattr(unit, name)) for name in COLUMNS.values()
