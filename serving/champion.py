@@ -22,7 +22,7 @@ from features.durations import window_bars
 from features.pipeline import FeatureFrame
 from models.artifact import Artifact, read_artifact
 from models.forecast.base import TailForecast
-from serving.inputs import Asked, completed
+from serving.inputs import Asked
 
 logger = logging.getLogger(__name__)
 
@@ -94,14 +94,13 @@ class Champion:
         )
 
     def _inputs(self, market: Market) -> Market:
-        """The leader that it was trained with leads; contracts that it never saw follow. What is lacking is
-        NaN."""
+        """The leader that it was trained with leads; contracts that it never saw follow."""
         trained = [s for s in self.artifact.info.symbols if s in market.symbols]
         order = trained + [s for s in market.symbols if s not in trained]
         # Every frame is cut once a look-back; those that no feature reads are not worth it.
         read = {"close"}.union(*((*f.needs, *f.uses) for f in self.artifact.pipeline.chosen))
         cut = replace(market.reading([c for c in market.columns if c in read]), finer=market.finer)
-        return completed(cut.select(order), self.artifact.pipeline)
+        return cut.select(order)
 
 
 def _regimes(frame: FeatureFrame) -> dict[str, dict[str, float]]:

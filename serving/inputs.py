@@ -1,14 +1,14 @@
-"""What a champion's features read, what of it is missing, and how its absence is made known to the model.
+"""What a champion's features read, and which of its inputs are unknown.
 
-A column or a finer grid that the server does not have is laid in as NaN: the feature is then unknown, and the
-model does what it does with an unknown input (a network takes the usual value, trees have a branch for it).
-Which inputs were unknown is told with each decision; nothing is filled in silently.
+A feature for which the server has no column or no finer grid is NaN (``features.pipeline``), and the model
+does what it does with an unknown input (a network takes the usual value, trees have a branch for it). Which
+inputs were unknown is told with each decision; nothing is filled in silently.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,6 @@ from features.bars import Market
 from features.columns import EXTRA_COLUMNS
 from features.durations import format_duration
 from features.pipeline import FeatureFrame, Pipeline, all_features
-from features.resample import beneath
 
 NO_TIME = pd.Timedelta(0)
 #: How long the columns of trades and books on the decision grid are kept.
@@ -74,26 +73,6 @@ LayUnder = Callable[[Market, Asked], Market]
 def nothing_finer(market: Market, asked: Asked) -> Market:  # noqa: ARG001 - the form of LayUnder
     """Of a server that takes bars of the decision interval alone."""
     return market
-
-
-def completed(market: Market, pipeline: Pipeline) -> Market:
-    """The market with NaN in the place of what features need and it lacks."""
-    unknown = pd.DataFrame(np.nan, index=market.times, columns=list(market.symbols))
-    columns = {
-        c: unknown for f in pipeline.chosen if f.resolution is None for c in f.needs if c not in market
-    }
-    finer = dict(market.finer)
-    for feature in pipeline.chosen:
-        if feature.resolution is None:
-            continue
-        there = finer.get(feature.resolution)
-        lacking = [c for c in (*feature.needs, "close") if there is None or c not in there]
-        if lacking:
-            # Nothing but NaN: the rows of the coarse grid that fit the fine one are NaN as well.
-            grid = beneath(dict.fromkeys(lacking, unknown), feature.resolution, market.times, market.interval)
-            known = {} if there is None else there.columns
-            finer[feature.resolution] = Market(feature.resolution, {**grid, **known})
-    return replace(market.with_columns(columns), finer=finer)
 
 
 @dataclass(frozen=True)

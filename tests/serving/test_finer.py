@@ -26,7 +26,7 @@ from models.forecast.calibration import CalibrationSettings, CalibrationState
 from serving.champion import Champion
 from serving.errors import InvalidInputError, NotConfiguredError
 from serving.history import load_history
-from serving.inputs import Asked, completed, missing_inputs
+from serving.inputs import Asked, missing_inputs
 from serving.replay import closes
 from serving.requests import BarsRequest
 from serving.store.engine import store_engine
@@ -232,17 +232,8 @@ def test_a_grid_that_cannot_be_made_of_the_finer_bars_is_missing(
     assert np.isfinite(frame["high_low_30m_at_30m"]).all()
 
 
-def test_what_is_lacking_is_nan_and_what_is_there_stays(coarse: Market) -> None:
-    pipeline = Pipeline.fit(coarse, ("ewma_volatility", FINE_INPUT))
-    bare = Market(HOUR, coarse.columns)
-    found = completed(bare, pipeline)
-    beneath = found.finer[QUARTER]
-    assert beneath.times.equals(coarse.finer[QUARTER].times)
-    assert beneath.symbols == coarse.symbols
-    assert all(np.isnan(f.to_numpy()).all() for f in beneath.columns.values())
-    there = completed(coarse, pipeline)
-    assert there.finer[QUARTER]["close"] is coarse.finer[QUARTER]["close"]
-    asked = Asked.by(pipeline)
+def test_a_champion_that_looks_back_further_than_is_kept_is_refused(coarse: Market) -> None:
+    asked = Asked.by(Pipeline.fit(coarse, ("ewma_volatility", FINE_INPUT)))
     assert asked == Asked((), {QUARTER: ("high", "low", "close")}, finer_look_back=pd.Timedelta(days=11))
     asked.refuse_longer(pd.Timedelta(days=11))
     with pytest.raises(ValueError, match="looks back 11d at finer bars and 10d are kept"):
@@ -270,10 +261,17 @@ def test_no_feature_fails_where_what_it_reads_is_lacking(coarse: Market) -> None
     pipeline = Pipeline.fit(full)
     symbol = full.symbols[1]
 
-    def missing(market: Market) -> set[str]:
-        frame = pipeline.online(completed(market, pipeline))
+    def unknown(market: Market) -> dict[str, tuple[str, ...]]:
+        frame = pipeline.online(market)
         assert frame.names == pipeline.names
-        return set(missing_inputs(frame, frame.names)[symbol])
+        return missing_inputs(frame, frame.names)[symbol]
+
+    young = {name for names in unknown(full).values() for name in names}  # still in warm-up
+
+    def missing(market: Market) -> set[str]:
+        found = unknown(market)
+        assert {n for names in found.values() for n in names} == young | set(pipeline.missing(market))
+        return set(found)
 
     finer = {f.family for f in pipeline.chosen if f.resolution is not None}
     beside = {f.family for f in pipeline.chosen if any(c in EXTRA_COLUMNS for c in f.needs)}
