@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from features.bars import BarError, Market
 from features.durations import format_duration
+from features.sources.alignment import refuse_misaligned
 from features.sources.as_of import with_context
 from features.sources.context_files import find_context
 from features.sources.join import with_tables
@@ -56,8 +57,8 @@ def read_market(source: MarketSource) -> Market:
 
     Raises:
         BarError: naming file, row, value and remedy, where a table breaks a rule.
-        ValueError: where a folder holds nothing of the market, a finer interval does not divide that of the
-            bars or is given twice, a column is there already, or no bar closed since.
+        ValueError: where a folder holds nothing of the market, finer bars do not fit in, are given twice or
+            are of other prices or times, a column is there already, or no bar closed since.
     """
     market = read_folder(source.folder, source.interval, source.symbols)
     if source.since is not None:
@@ -104,6 +105,7 @@ def _with_finer(market: Market, folders: Sequence[Path]) -> Market:
             market = market.with_finer(fine)
         except ValueError as error:
             raise ValueError(f"{folder}: {error}") from error
+        refuse_misaligned(market, market.finer[interval], str(folder))
     return market
 
 

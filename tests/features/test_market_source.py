@@ -213,3 +213,26 @@ def test_files_of_no_series_or_of_one_twice_are_refused(source: MarketSource, tm
     too_large = funding().assign(funding_rate=1.0)
     with pytest.raises(BarError, match=r"third.parquet, row 0: funding_rate = 1.0"):
         read_market(replace(source, context=(written(tmp_path / "third.parquet", too_large),)))
+
+
+def test_finer_bars_of_other_times_are_refused(source: MarketSource, tmp_path: Path, fine: Market) -> None:
+    """Bars that an hour's close was taken for the open of would be told by those beneath what comes."""
+    late = {c: f.set_axis(f.index + HOUR) for c, f in merged(fine.columns, QUARTER, HOUR).items()}
+    write_folder(Market(HOUR, late), tmp_path / "bars")
+    with pytest.raises(ValueError, match=r"fine: bars of ALPHA agree with those above 1h earlier"):
+        read_market(source)
+
+
+@pytest.mark.realdata
+def test_real_bars_lie_over_finer_ones_and_beside_series(real_data: Path) -> None:
+    bars = real_data / "bars" / "binance-spot"
+    series = (real_data / "funding", real_data / "dvol")
+    market = read_market(MarketSource(bars / "1h", finer=(bars / "15m", bars / "30m"), context=series))
+    assert len(market.symbols) == 7
+    for interval, first in ((QUARTER, "2024-12-30"), (2 * QUARTER, "2024-01-01")):
+        beneath = market.finer[interval].close.iloc[HOUR // interval - 1 :: HOUR // interval]
+        since = slice(pd.Timestamp(first, tz="UTC") + HOUR, None)
+        assert beneath.loc[: since.start - QUARTER].isna().to_numpy().all()
+        assert beneath.loc[since].equals(market.close.loc[since])
+    assert market["funding_rate"].notna().equals(market.close.notna())
+    assert 0.95 < market["implied_volatility"].notna().to_numpy().mean() < 1, "the index has holes"
