@@ -58,10 +58,9 @@ class Variant:
     def reference(self) -> str:
         return SHIPPED if self.name.startswith("without ") else REFERENCE
 
-    def settings(self, seed_settings: RefinementSettings) -> RefinementSettings:
-        # A step whose t is below infinity is kept: all that can be fitted.
-        update: dict[str, Any] = {"families": self.families}
-        return seed_settings.model_copy(update=update if self.tried else update | {"least_t": -np.inf})
+    def settings(self) -> RefinementSettings:
+        families = self.families or ()
+        return RefinementSettings(families=families, untried=() if self.tried else families)
 
 
 def variants(families: Sequence[str]) -> tuple[Variant, ...]:
@@ -115,7 +114,7 @@ def ablate_fold(history: History, job: AblationJob) -> AblationFold:
         if variant.families is None:
             found[variant.name] = forecast
             continue
-        refinement = refine(variant.settings(RefinementSettings()), window.dataset, learned)
+        refinement = refine(variant.settings(), window.dataset, learned)
         found[variant.name] = refined_forecast(forecast, refinement, features)
         if variant.name == SHIPPED:
             tried = tuple(dict(t) for t in refinement.tried)

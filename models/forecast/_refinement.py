@@ -66,14 +66,16 @@ class Settings(BaseModel):
 
     #: Tried besides the core; those that the features lack are passed over.
     families: tuple[str, ...] = FAMILIES
+    #: Kept whatever their trials say: to ask what naive inclusion costs.
+    untried: tuple[str, ...] = ()
     #: How much of the correction is made: it is fitted on forecasts that have seen the training window.
     strength: float = Field(0.75, ge=0, le=1)
     #: Of the squared weights, as a share of the rows.
     penalty: float = Field(0.01, gt=0)
     blocks: int = Field(5, ge=2)
     least_t: float = 2.0
-    #: Rows that a step needs.
-    min_rows: int = Field(2000, ge=100)
+    #: Rows that a step needs. What a day of one contract taught did not hold on the next.
+    min_rows: int = Field(10_000, ge=100)
     #: Standardised inputs are held within this many deviations.
     input_bound: float = Field(5.0, gt=0)
 
@@ -199,7 +201,7 @@ def refine(settings: Settings, dataset: Dataset, forecast: TailForecast) -> Refi
             if step is None:
                 continue
             found[family] = step.t
-            if step.t < -settings.least_t:
+            if step.t < -settings.least_t or family in settings.untried:
                 kept.append(step)
                 done = done + Refinement(settings, (), ()).terms(step, rows, h).sum(axis=1)
         steps.append(tuple(kept))

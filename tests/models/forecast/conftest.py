@@ -31,7 +31,7 @@ QUICK: dict[str, dict[str, Any]] = {
 
 
 QUICK["ensemble"] = {"network": QUICK["network"], "quantile": QUICK["quantile"]}
-QUICK["refined"] = {"ensemble": QUICK["ensemble"]}
+QUICK["refined"] = {"ensemble": QUICK["ensemble"], "refinement": {"min_rows": 2000}}
 
 
 @pytest.fixture(scope="session")
