@@ -273,14 +273,19 @@ class DecisionLoop:
     def run_pending(self) -> int:
         """Decide the waiting closes, oldest first, but for one that waits for what is finer; returns how many
         were decided."""
-        self._gather()
         decided = 0
+        gathered: tuple[int | None, tuple[str, ...]] | None = None
         while not self._stop.is_set():
             with self._lock:
-                if not self._pending:
-                    return decided
-                close_s = min(self._pending)
-                batch, waiting = dict(self._pending[close_s]), len(self._pending)
+                close_s, waiting = min(self._pending, default=None), len(self._pending)
+                batch = {} if close_s is None else dict(self._pending[close_s])
+            # Anew for each close: what lies beneath it is posted before it, maybe while others were decided.
+            if gathered != (close_s, tuple(batch)):
+                gathered = close_s, tuple(batch)
+                self._gather()
+                continue
+            if close_s is None:
+                return decided
             if self._wait_s(close_s, batch) > 0:
                 return decided
             decided += self._close(close_s, batch, skip=waiting > self._settings.catch_up_bars)

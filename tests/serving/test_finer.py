@@ -60,11 +60,17 @@ def fine_champion(champion: Callable[..., Champion], coarse: Market) -> Champion
     made = champion()
 
     class FineVolatility(type(made.artifact.model)):  # type: ignore[misc]
+        #: What happens once while it forecasts.
+        meanwhile: Callable[[], object] | None = None
+
         @classmethod
         def feature_names(cls) -> tuple[str, ...] | None:
             return INPUTS
 
         def predict(self, features: FeatureFrame) -> TailForecast:
+            happens, self.meanwhile = self.meanwhile, None
+            if happens is not None:
+                happens()
             said = super().predict(features)
             known = np.isfinite(features["ewma_volatility"].ravel())
             more = np.exp(np.nan_to_num(features[FINE_INPUT].ravel()[known]))[:, None, None, None]
@@ -131,6 +137,28 @@ def test_a_decision_uses_the_finer_bars_that_were_posted_as_in_a_backtest(
             assert answer["finer_until"] == answer["decision_time"]
             assert answer["missing_inputs"] == []
     assert post(made, fine_bars(fine, coarse.times[-1]))["repeats"] == 8
+
+
+def test_finer_bars_that_come_while_the_close_before_is_decided_are_used(
+    begun: Callable[..., Any], coarse: Market, fine: Market, fine_champion: Champion
+) -> None:
+    made = begun(finer_interval_s=900)
+    first, *later = closes(coarse, coarse.times[-1 - LEFT], None)
+
+    def all_later_arrive() -> None:
+        for close, bars in later:
+            post(made, fine_bars(fine, close))
+            post(made, {"bars": bars})
+
+    post(made, fine_bars(fine, first[0]))
+    fine_champion.artifact.model.meanwhile = all_later_arrive  # type: ignore[attr-defined]
+    made.feed(first[1])
+    for symbol in coarse.symbols:
+        told = record(made, symbol)
+        close_s = int(coarse.times[-1].timestamp())
+        assert told["known"] == {"finer_until_s": close_s, "missing": {}}
+        wanted, _ = fine_champion.look(coarse)
+        assert told["forecast"]["es"] == wanted.es[coarse.symbols.index(symbol)].tolist()
 
 
 def test_finer_bars_that_do_not_come_are_told_and_the_model_decides_all_the_same(
