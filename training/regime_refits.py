@@ -27,6 +27,9 @@ LEARNS_ON = pd.Timedelta(days=89)
 #: Outputs of the two chains begin so.
 CHAINS = {"symbol": "regime", "market": "market_regime"}
 
+#: Columns of ``stability``.
+STABILITY = ("start", "chain", "rows", "agreement", "distance", "distance_99")
+
 
 @dataclass(frozen=True)
 class Refit:
@@ -75,7 +78,8 @@ def _within(market: Market, state: State, rows: Refit) -> dict[str, pd.DataFrame
 def stability(market: Market, refits: Sequence[Refit]) -> pd.DataFrame:
     """A row per chain and refit but the first, on the rows of its quarter: ``start``, ``chain``; ``rows``;
     ``agreement``, the share whose likeliest regime is the same by the refit before; ``distance``, mean total
-    variation, and ``distance_99``, its 99 % quantile. Only rows that are past warm-up count."""
+    variation, and ``distance_99``, its 99 % quantile. Only rows that are past warm-up count; no row of a
+    single refit."""
     found = []
     for before, now in pairwise(refits):
         earlier, later = _within(market, before.state, now), _within(market, now.state, now)
@@ -97,7 +101,7 @@ def stability(market: Market, refits: Sequence[Refit]) -> pd.DataFrame:
                     "distance_99": float(np.quantile(distance, 0.99)),
                 }
             )
-    return pd.DataFrame(found)
+    return pd.DataFrame(found, columns=list(STABILITY))
 
 
 def _stacked(frames: dict[str, pd.DataFrame], prefix: str) -> Array:

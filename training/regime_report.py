@@ -97,6 +97,10 @@ STABILITY_READING = (
     "share whose likeliest regime is the same, and half the sum of |p - q| over the four probabilities."
 )
 
+ONE_QUARTER = (
+    "Learned once: the bars hold no second quarter at which they would be learned again and compared."
+)
+
 
 def markdown(study: RegimeStudy) -> str:
     """All tables."""
@@ -105,7 +109,7 @@ def markdown(study: RegimeStudy) -> str:
     for title, costs in cost_rows(study).items():
         lines += [f"## {title}", "", *_markdown(costs, COST_COLUMNS), ""]
     lines += [READING, "", "## From refit to refit", "", *_markdown(study.stability, STABILITY_COLUMNS), ""]
-    return "\n".join([*lines, *_markdown(*_mean_stability(study)), "", STABILITY_READING]) + "\n"
+    return "\n".join([*lines, *_markdown(*_mean_stability(study)), "", _stability_reading(study)]) + "\n"
 
 
 def html(study: RegimeStudy) -> str:
@@ -124,7 +128,8 @@ def html(study: RegimeStudy) -> str:
         f"<h2>The whole span</h2>{_figure(over_time(study))}",
         "<p class='reading'>Each day's highest P(stressed or crisis), and the worst hours.</p>",
         f"<h2>From refit to refit</h2>{_html(*_mean_stability(study))}<br>"
-        f"{_html(study.stability, STABILITY_COLUMNS)}<p class='reading'>{escape(STABILITY_READING)}</p>",
+        f"{_html(study.stability, STABILITY_COLUMNS)}"
+        f"<p class='reading'>{escape(_stability_reading(study))}</p>",
     ]
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Foremargin regimes</title>'
@@ -197,7 +202,9 @@ def around_the_worst(study: RegimeStudy) -> Any:
             secondary_y=True,
         )
     figure.update_yaxes(title_text="%", secondary_y=False, showgrid=False)
-    figure.update_yaxes(range=[0, 1.02], secondary_y=True, showgrid=False)
+    figure.update_yaxes(
+        range=[0, 1.02], tickmode="array", tickvals=[0, 0.5, 1], secondary_y=True, showgrid=False
+    )
     figure.update_xaxes(title_text="hours", row=rows)
     figure.update_layout(bargap=0)
     sized(figure, 90 + 210 * rows)
@@ -245,6 +252,10 @@ def _mean_stability(study: RegimeStudy) -> tuple[pd.DataFrame, Columns]:
     mean = study.stability.groupby("chain", sort=False)[measures].mean().reset_index()
     kept = tuple(c for c in STABILITY_COLUMNS if c[0] not in ("start", "rows"))
     return mean, (("chain", "chain, mean over refits", "{}"), *kept[1:])
+
+
+def _stability_reading(study: RegimeStudy) -> str:
+    return ONE_QUARTER if study.stability.empty else STABILITY_READING
 
 
 def _facts(study: RegimeStudy) -> str:

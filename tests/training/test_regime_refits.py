@@ -86,3 +86,11 @@ def test_a_history_without_a_quarter_to_follow_is_refused() -> None:
     short = simulate(symbols=1, days=80, seed=5, start=pd.Timestamp("2023-01-01", tz="UTC"))
     with pytest.raises(ValueError, match="hold no beginning of a quarter with 89 days before it"):
         quarterly_refits(short)
+
+
+def test_a_single_quarter_has_nothing_to_be_held_against(year: Market) -> None:
+    first = quarterly_refits(year.until(pd.Timestamp("2023-05-01", tz="UTC")))
+    assert len(first) == 1
+    found = stability(year, first)
+    assert found.empty
+    assert list(found) == ["start", "chain", "rows", "agreement", "distance", "distance_99"]

@@ -106,3 +106,13 @@ def test_a_span_with_too_few_hours_is_refused(
     assert main([*given, "--worst", "50"]) == 2
     assert "ask for fewer or give a longer span" in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_a_history_of_one_quarter_has_a_report_too(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    short, out = tmp_path / "bars", tmp_path / "study"
+    write_folder(read_folder(folder).until(pd.Timestamp("2023-06-25", tz="UTC")), short)
+    assert main(["regimes", "--bars", str(short), "--worst", "3", "--out", str(out)]) == 0
+    assert "learned again" in capsys.readouterr().out
+    assert pd.read_parquet(out / "stability.parquet").empty
