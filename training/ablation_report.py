@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from html import escape
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
@@ -27,27 +28,52 @@ _READING = (
     "'core'. t is HAC over decision times; of several seeds, the one nearest to 0."
 )
 
+_TRIALS_READING = (
+    "Tried on the training window of each fold and seed, before the span above: a family is kept where the t "
+    "of its squared errors is low enough."
+)
+
+#: What the columns of the two tables are called.
+_SCORES_HEAD = ("horizon", "level", "variant", "FZ0", "hits/promised", "difference", "to", "t (nearest 0)")
+_TRIALS_HEAD = ("horizon", "family", "kept", "t of its trials")
+
+
+def score_rows(ablation: Ablation) -> list[tuple[str, ...]]:
+    """The scores over seeds as text, a row per horizon, level and variant."""
+    scores = over_seeds(ablation.scores)
+    scores = scores.assign(length=scores["horizon"].map(parse_duration))
+    found = []
+    for row in scores.sort_values(["length", "level"], kind="stable").to_dict("records"):
+        own = row["variant"] == row["reference"]
+        found.append(
+            (
+                *(row["horizon"], f"{row['level']:g}", row["variant"]),
+                *(f"{row['fz0']:.4f}", f"{row['hit_ratio']:.2f}"),
+                *(("", "", "") if own else (f"{row['difference']:+.4f}", row["reference"])),
+                *(() if own else (f"{row['t_weakest']:+.1f}",)),
+            )
+        )
+    return found
+
+
+def trial_rows(ablation: Ablation) -> list[tuple[str, ...]]:
+    """In how many trials each family was kept, as text."""
+    return [
+        (
+            *(str(horizon), str(family), f"{int(rows['kept'].sum())} of {len(rows)}"),
+            f"{rows['t'].min():+.1f} to {rows['t'].max():+.1f}",
+        )
+        for (horizon, family), rows in ablation.trials.groupby(["horizon", "family"], sort=False)
+    ]
+
 
 def markdown(ablation: Ablation) -> str:
     """The scores over seeds, and in how many trials each family was kept."""
-    lines = [
-        "| horizon | level | variant | FZ0 | hits/promised | difference | to | t (nearest 0) |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for row in over_seeds(ablation.scores).to_dict("records"):
-        own = row["variant"] == row["reference"]
-        lines.append(
-            f"| {row['horizon']} | {row['level']:g} | {row['variant']} | {row['fz0']:.4f} | "
-            f"{row['hit_ratio']:.2f} | {'' if own else format(row['difference'], '+.4f')} | "
-            f"{'' if own else row['reference']} | {'' if own else format(row['t_weakest'], '+.1f')} |"
-        )
-    lines += ["", "| horizon | family | kept | t of its trials |", "| --- | --- | --- | --- |"]
-    for (horizon, family), rows in ablation.trials.groupby(["horizon", "family"], sort=False):
-        lines.append(
-            f"| {horizon} | {family} | {int(rows['kept'].sum())} of {len(rows)} | "
-            f"{rows['t'].min():+.1f} to {rows['t'].max():+.1f} |"
-        )
-    return "\n".join(lines) + "\n"
+    tables = ((_SCORES_HEAD, score_rows(ablation)), (_TRIALS_HEAD, trial_rows(ablation)))
+    return "\n".join(
+        "".join(f"| {' | '.join(row)} |\n" for row in (head, ("---",) * len(head), *rows))
+        for head, rows in tables
+    )
 
 
 def picture(ablation: Ablation) -> Any:
@@ -95,13 +121,17 @@ def write_ablation(ablation: Ablation, market: Market, folder: Path) -> None:
         "<!doctype html><html lang='en'><head><meta charset='utf-8'><title>What families are worth</title>"
         "<style>body{font:15px/1.5 system-ui,sans-serif;max-width:80rem;margin:2rem auto;padding:0 1rem}"
         "table{border-collapse:collapse;font-size:.85rem;font-variant-numeric:tabular-nums}"
-        "th,td{padding:.2rem .6rem;text-align:right;border-bottom:1px solid #eee}</style></head><body>"
+        "th,td{padding:.2rem .6rem;text-align:right;border-bottom:1px solid #eee}"
+        "th{border-bottom:2px solid #ccc;color:#555}</style></head><body>"
         f"<h1>What families of inputs are worth</h1><p>{describe_market(market)}</p><p>{_READING}</p>"
-        f"{figure}{_html(over_seeds(ablation.scores))}</body></html>"
+        f"{figure}{_html(_SCORES_HEAD, score_rows(ablation))}"
+        f"<h2>Which families paid in their trials</h2><p>{_TRIALS_READING}</p>"
+        f"{_html(_TRIALS_HEAD, trial_rows(ablation))}</body></html>"
     )
     with written_whole(folder / PAGE_FILE) as draft:
         draft.write_text(page, encoding="utf-8")
 
 
-def _html(table: pd.DataFrame) -> str:
-    return str(table.to_html(index=False, float_format=lambda x: f"{x:.4f}", border=0))
+def _html(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    return f"<table><tr>{''.join(f'<th>{escape(name)}</th>' for name in head)}</tr>{body}</table>"
