@@ -99,10 +99,12 @@ def _tapes(files: Sequence[Path], symbol: str | None, market: str | None) -> dic
     told = {k: v for k, v in (("symbol", symbol), ("market", market)) if v is not None}
     chosen = [t for t in held.values() if all(t.get(k, v) == v for k, v in told.items())]
     names = [tape.get("symbol", symbol) for tape in chosen]
-    if not chosen or None in names or len(set(names)) < len(names):
+    if None in names:
+        raise ValueError(f"{files[0]} does not say its symbol (no such column); give --symbol")
+    if not chosen or len(set(names)) < len(names):
         raise ValueError(
-            f"the files hold the tapes {list(held.values())[:20]}, of which {len(chosen)} are {told}; give "
-            f"--symbol, and --market where a symbol is in several, so that each symbol has one"
+            f"the files hold the tapes {list(held.values())[:20]}, of which {len(chosen)} are asked for; "
+            f"give --symbol, and --market where a symbol is in several, so that each symbol has one"
         )
     return {str(name): tape for name, tape in zip(names, chosen, strict=True)}
 

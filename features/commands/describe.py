@@ -14,6 +14,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 from rich.table import Table
 
 from features.bars import OPTIONAL_COLUMNS, Market
+from features.columns import EXTRA_COLUMNS
 from features.commands.pictures import check_format, label_times, save, style
 from features.durations import format_duration, window_bars
 
@@ -60,7 +61,7 @@ def summary(market: Market) -> pd.DataFrame:
 
 def summary_table(market: Market, title: str) -> Table:
     """The summary for people."""
-    columns = ", ".join(c for c in OPTIONAL_COLUMNS if c in market) or "none"
+    columns = ", ".join(_optional(market)) or "none"
     table = Table(
         title=f"{title}: {len(market.symbols)} symbols, {format_duration(market.interval)} bars",
         caption=f"times UTC; volatility annualised; leader first; optional columns: {columns}",
@@ -86,6 +87,13 @@ def summary_table(market: Market, title: str) -> Table:
             "yes" if row["flow"] else "no",
         )
     return table
+
+
+def _optional(market: Market) -> list[str]:
+    """Optional columns of bars by name, those beyond them by how many there are of each group."""
+    groups = [c.group for name, c in EXTRA_COLUMNS.items() if name in market]
+    counts = [f"{groups.count(group)} of the group {group}" for group in dict.fromkeys(groups)]
+    return [*(c for c in OPTIONAL_COLUMNS if c in market), *counts]
 
 
 def _share(value: float, form: str) -> str:

@@ -202,7 +202,7 @@ def test_the_command_writes_columns_alone_or_beside_bars(
         assert (folder / "A.parquet").read_bytes() == held
     capsys.readouterr()
     assert main(["book", "--in", path, "--interval", "1m", "--out", str(tmp_path / "no")]) == 2
-    assert "give --symbol" in capsys.readouterr().err
+    assert "feed.parquet does not say its symbol (no such column); give --symbol" in capsys.readouterr().err
     assert not (tmp_path / "no").exists()
 
 

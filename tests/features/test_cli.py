@@ -13,7 +13,8 @@ import pytest
 from features.bars import Market
 from features.cli import main
 from features.commands.describe import draw, summary
-from features.sources.parquet import read_folder, write_bars
+from features.sources.parquet import read_folder, write_bars, write_folder
+from features.sources.simulated import simulate
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -33,6 +34,17 @@ def test_simulate_then_describe(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "ALPHA" in printed and "2024-01-12 23:00" in printed and "yes" in printed
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bars", "bars.png"]
+
+
+def test_describe_tells_which_columns_there_are_beyond_the_contract(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    market = simulate(symbols=1, days=3, seed=5)
+    more = dict.fromkeys(("vpin", "large_trade_share", "book_spread"), market.close * 0 + 0.5)
+    write_folder(market.with_columns(more), tmp_path)
+    assert main(["describe", str(tmp_path)]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "taker_buy_quote_volume, 2 of the group trades, 1 of the group book" in printed
 
 
 def test_it_runs_as_a_module(tmp_path: Path) -> None:
