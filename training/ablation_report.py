@@ -32,6 +32,9 @@ _TRIALS_READING = (
     "Tried on the training window of each fold and seed, before the span above: a family is kept where the t "
     "of its squared errors is low enough."
 )
+_NOT_TRIED = (
+    "No family was tried: the training windows have too few rows. All variants are the uncorrected model."
+)
 
 #: What the columns of the two tables are called.
 _SCORES_HEAD = ("horizon", "level", "variant", "FZ0", "hits/promised", "difference", "to", "t (nearest 0)")
@@ -57,7 +60,10 @@ def score_rows(ablation: Ablation) -> list[tuple[str, ...]]:
 
 
 def trial_rows(ablation: Ablation) -> list[tuple[str, ...]]:
-    """In how many trials each family was kept, as text."""
+    """In how many trials each family was kept, as text; no row where the training windows were too short to
+    try any."""
+    if ablation.trials.empty:
+        return []
     return [
         (
             *(str(horizon), str(family), f"{int(rows['kept'].sum())} of {len(rows)}"),
@@ -69,8 +75,9 @@ def trial_rows(ablation: Ablation) -> list[tuple[str, ...]]:
 
 def markdown(ablation: Ablation) -> str:
     """The scores over seeds, and in how many trials each family was kept."""
-    tables = ((_SCORES_HEAD, score_rows(ablation)), (_TRIALS_HEAD, trial_rows(ablation)))
-    return "\n".join(
+    scores, trials = score_rows(ablation), trial_rows(ablation)
+    tables = [(_SCORES_HEAD, scores), *([(_TRIALS_HEAD, trials)] if trials else [])]
+    return ("" if trials else f"{_NOT_TRIED}\n\n") + "\n".join(
         "".join(f"| {' | '.join(row)} |\n" for row in (head, ("---",) * len(head), *rows))
         for head, rows in tables
     )
@@ -116,6 +123,7 @@ def write_ablation(ablation: Ablation, market: Market, folder: Path) -> None:
             table.to_parquet(draft, index=False)
     with written_whole(folder / TABLE_FILE) as draft:
         draft.write_text(markdown(ablation), encoding="utf-8")
+    trials = trial_rows(ablation)
     figure = picture(ablation).to_html(full_html=False, include_plotlyjs=True)
     page = (
         "<!doctype html><html lang='en'><head><meta charset='utf-8'><title>What families are worth</title>"
@@ -125,8 +133,9 @@ def write_ablation(ablation: Ablation, market: Market, folder: Path) -> None:
         "th{border-bottom:2px solid #ccc;color:#555}</style></head><body>"
         f"<h1>What families of inputs are worth</h1><p>{describe_market(market)}</p><p>{_READING}</p>"
         f"{figure}{_html(_SCORES_HEAD, score_rows(ablation))}"
-        f"<h2>Which families paid in their trials</h2><p>{_TRIALS_READING}</p>"
-        f"{_html(_TRIALS_HEAD, trial_rows(ablation))}</body></html>"
+        f"<h2>Which families paid in their trials</h2>"
+        f"{f'<p>{_TRIALS_READING}</p>{_html(_TRIALS_HEAD, trials)}' if trials else f'<p>{_NOT_TRIED}</p>'}"
+        "</body></html>"
     )
     with written_whole(folder / PAGE_FILE) as draft:
         draft.write_text(page, encoding="utf-8")

@@ -132,3 +132,12 @@ def test_the_report_holds_every_variant(found: Ablation, market: Market, tmp_pat
         assert f"| {variant.name} |" in markdown(found)
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / SCORES_FILE), found.scores)
     assert "without flow" in (tmp_path / PAGE_FILE).read_text()
+
+
+def test_a_history_too_short_for_any_trial_is_told(found: Ablation, market: Market, tmp_path: Path) -> None:
+    untried = Ablation(found.scores, pd.DataFrame())
+    write_ablation(untried, market, tmp_path)
+    said = "No family was tried: the training windows have too few rows."
+    assert said in markdown(untried) and said in (tmp_path / PAGE_FILE).read_text()
+    assert said not in markdown(found)
+    assert "t of its trials" in markdown(found) and "t of its trials" not in markdown(untried)
