@@ -184,3 +184,18 @@ def describe_market(market: Market) -> str:
     beside = Counter(EXTRA_COLUMNS[name].group for name in market.columns if name in EXTRA_COLUMNS)
     groups = ", ".join(f"{count} of {group}" for group, count in sorted(beside.items()))
     return f"{line}, with columns: {groups}" if groups else line
+
+
+def ends_early(market: Market, by: pd.Timedelta) -> list[str]:
+    """What lies beneath and beside the bars and is unknown of every symbol in their last ``by``, in words: a
+    feed that has died, or files that were not brought up to date."""
+    last, found = market.times[-1], []
+    given = {f"bars of {format_duration(step)}": market.finer[step].close for step in sorted(market.finer)}
+    given |= {name: frame for name, frame in market.columns.items() if name in EXTRA_COLUMNS}
+    for name, frame in given.items():
+        known = frame.index[frame.notna().any(axis=1)]
+        if len(known) == 0:
+            found.append(f"{name}: none is known")
+        elif known[-1] <= last - by:
+            found.append(f"{name}: known to {known[-1]:%Y-%m-%d %H:%M} alone")
+    return found

@@ -36,7 +36,14 @@ from models.artifact import INFO_FILE, ArtifactError, ArtifactInfo, read_info, w
 from models.forecast.discovery import model_class
 from models.registry import Registry, Version
 from training.backtest import Progress
-from training.dataset import History, ModelLookup, TrainingRefusedError, describe_market, read_history
+from training.dataset import (
+    History,
+    ModelLookup,
+    TrainingRefusedError,
+    describe_market,
+    ends_early,
+    read_history,
+)
 from training.lock import locked
 from training.plots import Draw, figures
 from training.promotion import Verdict, judge, promote
@@ -46,6 +53,9 @@ from training.train import task_of, train
 
 #: Work folders of older runs that are kept, for looking into what they did.
 KEPT_RUNS = 7
+
+#: What lies beneath and beside the bars may end so long before them.
+STALE = pd.Timedelta(days=1)
 
 Say = Callable[[str], None]
 
@@ -89,6 +99,8 @@ def nightly(
         history = read_history(settings.source(bars, interval), models, task, lookup)
         key = run_key(history, settings)
         say(f"data     {describe_market(history.market)}")
+        for line in ends_early(history.market, STALE):
+            say(f"warning  {line}; what is trained does without it from then on")
         say(f"run      {key}")
         checkpoint("data_read")
         folder = work / key

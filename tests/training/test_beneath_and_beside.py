@@ -25,7 +25,7 @@ from models.registry import Registry
 from training.benchmark import Plan, run_benchmark
 from training.cli import main
 from training.commands.tables import show_trials
-from training.dataset import History, ModelLookup, Task, describe_market, read_history
+from training.dataset import History, ModelLookup, Task, describe_market, ends_early, read_history
 from training.importance import permutation_importance
 from training.lives_on import by_trial
 from training.nightly import nightly
@@ -185,6 +185,27 @@ def test_settings_say_where_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_a_market_is_described_by_all_that_is_there(over_finer_bars: Market) -> None:
     assert describe_market(over_finer_bars).endswith("UTC, over bars of 15m, 30m")
     assert describe_market(dataclasses.replace(over_finer_bars, finer={})).endswith("UTC")
+
+
+def test_what_has_ended_before_the_bars_is_said(over_finer_bars: Market) -> None:
+    market, day = over_finer_bars, pd.Timedelta(days=1)
+    assert ends_early(market, day) == []
+    fine, last = market.finer[QUARTER], market.times[-1]
+    until = fine.until(last - day)
+    spread = market.close.copy()
+    spread.loc[last - 10 * HOUR :] = np.nan
+    stale = dataclasses.replace(market, finer={}).with_finer(until)
+    stale = stale.with_columns({"book_spread": spread, "open_interest": market.close * np.nan})
+    assert ends_early(stale, day) == [
+        "bars of 15m: known to 2024-04-09 00:00 alone",
+        "bars of 30m: known to 2024-04-09 00:00 alone",
+        "open_interest: none is known",
+    ]
+    spread.loc[last - 2 * day :] = np.nan
+    (told,) = ends_early(market.with_columns({"book_spread": spread}), day)
+    assert told == "book_spread: known to 2024-04-07 23:00 alone"
+    spread.iloc[-1, 1] = 1.0
+    assert ends_early(market.with_columns({"book_spread": spread}), day) == [], "of one symbol it lives"
 
 
 def settings_of(folders: Path, **given: Any) -> TrainingSettings:
