@@ -1,8 +1,8 @@
 """How fast models fit and forecast: ``python benchmarks/forecast.py [DIR] [--models plain,ewma,gbm]``.
 
 DIR is a folder of bars, ``--finer DIR`` one of finer bars beneath, for the models that look at them; without,
-two years of ten simulated symbols. Each model is measured in a process
-of its own, at horizons of 1, 4 and 24 hours, and told with its multiple of the first model's figure:
+two years of ten simulated symbols. Each model is measured in a process of its own, at horizons of 1, 4 and 24
+hours, and told with its multiple of the first model's figure:
 
 - seconds to fit on the whole history, and the peak of memory (resident, MiB) that the fit added,
 - milliseconds to forecast one decision time of all symbols, as each bar close asks for: median and 95th

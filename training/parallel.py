@@ -1,10 +1,10 @@
 """Jobs on one history side by side: in this process, in processes of this machine, or on a Dask cluster.
 
-A job is small and travels; the bars do not. Each worker reads the market for itself, once, and
-refuses to work where it found other bars or other code than the one who asked. Whoever works, every job runs
-on one thread of BLAS and OpenMP, because sums in another order have other last bits: the answer does not
-depend on who worked or on how many there were. (LightGBM's fits side by side are each on one thread, and
-stay.)
+A job is small and travels; the bars do not, nor what lies beneath and beside them. Each worker reads the
+market for itself, once, and refuses to work where it found other data or other code than the one who asked.
+Whoever works, every job runs on one thread of BLAS and OpenMP, because sums in another order have other last
+bits: the answer does not depend on who worked or on how many there were. (LightGBM's fits side by side are
+each on one thread, and stay.)
 
 This is the one module that may import joblib, for its processes; nothing of it that reads or writes pickle
 files is used.
