@@ -27,7 +27,7 @@ import pandas as pd
 from features.durations import format_duration
 from models.coverage import diebold_mariano
 from models.forecast._ensemble_network import Settings as NetworkSettings
-from models.forecast._refinement import FAMILIES, family_inputs, refine
+from models.forecast._refinement import FAMILIES, Fitted, family_inputs, refine
 from models.forecast._refinement import Settings as RefinementSettings
 from models.forecast.base import TailForecast, TailModel
 from models.forecast.ensemble import EnsembleModel
@@ -109,12 +109,13 @@ def ablate_fold(history: History, job: AblationJob) -> AblationFold:
     features = history.features(window.pipeline, job.fold.test_start, job.fold.test_end)
     forecast = base.predict(features)
     found: dict[str, TailForecast] = {}
+    fitted: Fitted = {}
     tried: tuple[dict[str, float], ...] = ()
     for variant in job.variants:
         if variant.families is None:
             found[variant.name] = forecast
             continue
-        refinement = refine(variant.settings(), window.dataset, learned)
+        refinement = refine(variant.settings(), window.dataset, learned, fitted)
         found[variant.name] = refined_forecast(forecast, refinement, features)
         if variant.name == SHIPPED:
             tried = tuple(dict(t) for t in refinement.tried)

@@ -184,8 +184,16 @@ class Rows:
         return out
 
 
-def refine(settings: Settings, dataset: Dataset, forecast: TailForecast) -> Refinement:
-    """Learn a correction of a model's forecast of the rows that it was fitted on."""
+#: Steps that were fitted, by horizon, family and the families kept before it.
+Fitted = dict[tuple[int, str, tuple[str, ...]], "Step | None"]
+
+
+def refine(
+    settings: Settings, dataset: Dataset, forecast: TailForecast, fitted: Fitted | None = None
+) -> Refinement:
+    """Learn a correction of a model's forecast of the rows that it was fitted on. ``fitted`` spares what an
+    earlier call on the same data, with other families, has done."""
+    fitted = {} if fitted is None else fitted
     features = dataset.features
     rows = Rows.of(features, forecast)
     steps, tried = [], []
@@ -196,8 +204,11 @@ def refine(settings: Settings, dataset: Dataset, forecast: TailForecast) -> Refi
         found: dict[str, float] = {}
         done = np.zeros(len(rows.time))
         for family in (CORE, *settings.families):
-            beside = dict.fromkeys(n for s in kept if s.family != CORE for n in s.own)
-            step = trial.step(family, tuple(beside), done)
+            before = tuple(s.family for s in kept)
+            if (h, family, before) not in fitted:
+                beside = dict.fromkeys(n for s in kept if s.family != CORE for n in s.own)
+                fitted[h, family, before] = trial.step(family, tuple(beside), done)
+            step = fitted[h, family, before]
             if step is None:
                 continue
             found[family] = step.t
@@ -238,14 +249,15 @@ class _Trial:
         there = np.isfinite(x[:, [named.index(n) for n in own]]).any(axis=1) & np.isfinite(self.label)
         if there.sum() < s.min_rows:
             return None
-        mean, deviation = _moments(x[there])
-        moving = _different(x[there], deviation)
+        x = x[there]
+        mean, deviation = _moments(x)
+        moving = _different(x, deviation)
         inputs = tuple(named[i] for i in moving)
         own = tuple(n for n in own if n in inputs)
         if not own:
             return None
         mean, deviation = mean[moving], deviation[moving]
-        z = _standardised(x[there][:, moving], mean, deviation, s.input_bound)
+        z = _standardised(x[:, moving], mean, deviation, s.input_bound)
         y = (self.label - done)[there]
         blocks = list(self._blocks(there))
         sums = [_products(z[b], y[b]) for b in blocks]
