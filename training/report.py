@@ -62,7 +62,8 @@ table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabu
 .wide { overflow-x: auto; }
 th, td { padding: .22rem .6rem; text-align: right; border-bottom: 1px solid #eee; white-space: nowrap; }
 th { border-bottom: 2px solid #ccc; color: #555; font-weight: 600; }
-th:first-child, td:first-child, td.words { text-align: left; }
+th:first-child, td:first-child, th.words, td.words { text-align: left; }
+table + table { margin-top: 1rem; }
 td.best { font-weight: 700; background: #eef6ee; }
 tr.case td { background: #f6f6f6; font-weight: 600; text-align: left; }
 details { margin: .4rem 0; } summary { cursor: pointer; color: #0b5cad; }
@@ -180,8 +181,13 @@ def _markdown_rows(rows: pd.DataFrame, columns: Columns) -> list[str]:
     return head + [f"| {' | '.join(line)} |" for line in cells]
 
 
+#: Of cells that hold a sentence.
+_WORDS = ' class="words"'
+
+
 def _html_head(columns: Columns) -> str:
-    return f"<thead><tr>{''.join(f'<th>{escape(words)}</th>' for _, words, _ in columns)}</tr></thead>"
+    cells = (f"<th{_WORDS if name == 'words' else ''}>{escape(words)}</th>" for name, words, _ in columns)
+    return f"<thead><tr>{''.join(cells)}</tr></thead>"
 
 
 def _html_lines(rows: pd.DataFrame, columns: Columns, best: str | None = None) -> str:
@@ -191,7 +197,7 @@ def _html_lines(rows: pd.DataFrame, columns: Columns, best: str | None = None) -
         cells = []
         for name, _, form in columns:
             mark = ' class="best"' if name == best and row[name] == lowest else ""
-            mark = ' class="words"' if name == "words" else mark
+            mark = _WORDS if name == "words" else mark
             cells.append(f"<td{mark}>{escape(_text(row[name], form, '–'))}</td>")
         lines.append(f"<tr>{''.join(cells)}</tr>")
     return "".join(lines)
