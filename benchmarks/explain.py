@@ -34,8 +34,9 @@ from models.explanations import Cell
 from models.forecast._ensemble_network import Settings as NetworkSettings
 from models.forecast._path_gradients import path_gradients
 from models.forecast.base import SIDES, Dataset
-from models.forecast.ensemble import EnsembleModel, Settings
+from models.forecast.ensemble import Settings as EnsembleSettings
 from models.forecast.network import NetworkModel
+from models.forecast.refined import RefinedModel, Settings
 from models.settings import MarginSettings
 from serving.calibration import as_served
 from serving.explain import explanations
@@ -70,9 +71,12 @@ def main() -> int:
     torch.set_num_threads(1)
 
     market = simulate(symbols=10, days=365)
-    features = Pipeline.fit(market, EnsembleModel.feature_names()).batch(market)
+    features = Pipeline.fit(market, RefinedModel.feature_names(), RefinedModel.optional_features()).batch(
+        market
+    )
     horizons = tuple(pd.Timedelta(hours=h) for h in HOURS)
-    model = EnsembleModel(Settings(network=NetworkSettings(steps=100, device="cpu")))
+    quick = NetworkSettings(steps=100, device="cpu")
+    model = RefinedModel(Settings(ensemble=EnsembleSettings(network=quick)))
     model.fit(Dataset(features, market.close, horizons, (0.975, 0.99)))
     needs = Needs.of(MarginSettings())
     cells = tuple(Cell(pd.Timedelta(hours=h), side, 0.99) for side in SIDES for h in (4, 1))
@@ -88,13 +92,13 @@ def main() -> int:
         )
         parts = ", ".join(
             f"{m.name} {median_ms(lambda m=m, frame=frame: m.contributions(frame, cells)):.1f}"  # type: ignore[misc]
-            for m in (*model.members, model)
+            for m in (*model.ensemble.members, model.ensemble, model)
         )
         ratio = explained_ms / forecast_ms
         print(f"{number:>9} {forecast_ms:>9.1f} {explained_ms:>10.1f} {ratio:>6.1f}  {parts}")
     told = explanations(model, frame, seen, needs)
     size = np.mean([len(json.dumps(entry)) for entries in told.values() for entry in entries])
-    network = model.members[0]
+    network = model.ensemble.members[0]
     assert isinstance(network, NetworkModel)
     x = network._standardised(features.matrix(network.inputs)[-3000:])
     places = [(h, s, 1) for h in range(2) for s in range(2)]
