@@ -61,6 +61,11 @@ def study_regimes(
     moves = hourly_moves(market)
     first = next(iter(whole.values())).index[0]
     span = slice(first if start is None else max(first, start), end)
+    if moves.loc[span].empty:
+        raise ValueError(
+            f"no decision time lies between {span.start} and {end or market.times[-1]}; the regimes are learned "
+            f"first at {first}, and the bars end at {market.times[-1]}"
+        )
     costs, warnings, scores = [], pd.DataFrame(), pd.DataFrame()
     for scope in (MARKET, *market.symbols):
         prefix = CHAINS["market" if scope == MARKET else "symbol"]

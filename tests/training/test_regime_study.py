@@ -105,6 +105,8 @@ def test_a_span_with_too_few_hours_is_refused(
     given = ["regimes", "--bars", str(folder), "--out", str(out), "--start", "2023-07-10"]
     assert main([*given, "--worst", "50"]) == 2
     assert "ask for fewer or give a longer span" in capsys.readouterr().err
+    assert main([*given[:-1], "2031-01-01"]) == 2
+    assert "no decision time lies between 2031-01-01" in capsys.readouterr().err
     assert not out.exists()
 
 
