@@ -63,8 +63,8 @@ def study_regimes(
     span = slice(first if start is None else max(first, start), end)
     if moves.loc[span].empty:
         raise ValueError(
-            f"no decision time lies between {span.start} and {end or market.times[-1]}; the regimes are learned "
-            f"first at {first}, and the bars end at {market.times[-1]}"
+            f"no decision time lies between {span.start} and {end or market.times[-1]}; the regimes "
+            f"are learned first at {first}, and the bars end at {market.times[-1]}"
         )
     costs, warnings, scores = [], pd.DataFrame(), pd.DataFrame()
     for scope in (MARKET, *market.symbols):
