@@ -243,7 +243,10 @@ class _Trial:
         """The family's step on top of what is done, with the inputs ``beside`` its own; None where it has too
         few rows or no input that moves."""
         s = self.settings
-        own = WIDE_INPUTS if family == CORE else family_inputs(family)
+        given = set(self.rows.features.names)
+        own = tuple(n for n in (WIDE_INPUTS if family == CORE else family_inputs(family)) if n in given)
+        if not own:
+            return None
         named = (*own, *beside, LEVEL)
         x = self.rows.values(named, self.horizon)
         there = np.isfinite(x[:, [named.index(n) for n in own]]).any(axis=1) & np.isfinite(self.label)
