@@ -42,7 +42,7 @@ from features.pipeline import FeatureFrame, all_features
 from features.windows import rolling_sum
 from models.coverage import diebold_mariano
 from models.forecast._inputs import WIDE_INPUTS
-from models.forecast._residuals import SCALE_FEATURE, bars_of
+from models.forecast._residuals import SCALE_FEATURE, bars_of, stands_still
 from models.forecast.base import Dataset, TailForecast
 
 Array = NDArray[np.float64]
@@ -60,7 +60,7 @@ _LEAST_DEVIATION = 1e-9
 
 
 class Settings(BaseModel):
-    """Of the correction. Defaults were chosen on decision times before October 2024."""
+    """Of the correction. Defaults were chosen on decision times before 2025."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -221,12 +221,13 @@ def refine(
 
 
 def range_labels(dataset: Dataset, bars: int) -> Array:
-    """ln of what is added up in y: sqrt(mean variance of the ``bars`` to come), per bar, over (time, symbol);
-    NaN where one of them is unknown."""
+    """sqrt(mean variance of the ``bars`` to come), per bar, over (time, symbol); NaN where one of them is
+    unknown, or the price stood still over the day before."""
     variance = dataset.variance
     ahead = np.full_like(variance, np.nan)
     unknown = rolling_sum(np.isnan(variance).astype("float64"), bars)[bars:] > 0
     ahead[:-bars] = np.where(unknown, np.nan, rolling_sum(np.nan_to_num(variance), bars)[bars:] / bars)
+    ahead[stands_still(dataset)] = np.nan
     return np.sqrt(ahead)
 
 

@@ -55,9 +55,14 @@ def standardised_returns(dataset: Dataset, horizon: pd.Timedelta) -> NDArray[np.
     """
     bars = bars_of(horizon, dataset.features)
     z = standardised_losses(dataset.log_close, dataset.features[SCALE_FEATURE], bars)
+    return np.where(stands_still(dataset), np.nan, z)
+
+
+def stands_still(dataset: Dataset) -> NDArray[np.bool_]:
+    """Where the price did not move over the day before, (time, symbol)."""
     moves = np.abs(np.diff(dataset.log_close, axis=0, prepend=np.nan))
     day = max(_STILL_BARS, window_bars(_STILL_FOR, dataset.features.interval))
-    return np.where(rolling_max(moves, day) == 0, np.nan, z)
+    return np.asarray(rolling_max(moves, day) == 0)
 
 
 def realized_ratio(dataset: Dataset, horizon: pd.Timedelta) -> NDArray[np.float64]:

@@ -131,7 +131,7 @@ def cut(dataset: Dataset, end: int) -> Dataset:
 
 def small(variance: list[float]) -> Dataset:
     features = frame_of({FINE: np.arange(float(len(variance)))[:, None]})
-    closes = pd.DataFrame({"A": 100.0}, features.times)
+    closes = pd.DataFrame({"A": 100 * 1.01 ** np.arange(len(variance))}, features.times)
     return Dataset(features, closes, HORIZONS, LEVELS, pd.DataFrame({"A": variance}, features.times))
 
 
@@ -144,6 +144,15 @@ def test_labels_are_the_mean_variance_of_the_bars_to_come() -> None:
     )
     assert np.isnan(range_labels(data, 5)).all()
     assert np.isnan(range_labels(data, 7)).all(), "a horizon beyond the history"
+
+
+def test_a_price_that_stands_still_teaches_nothing() -> None:
+    data = small([1.0] * 40)
+    still = data.closes.copy()
+    still.iloc[5:] = 100.0
+    label = range_labels(replace(data, closes=still), 1)[:, 0]
+    assert np.isfinite(label[:29]).all()  # a move within the last 24 bars
+    assert np.isnan(label[29:]).all()
 
 
 def test_a_label_needs_every_bar_on_the_way_but_not_its_own() -> None:
