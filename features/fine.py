@@ -46,14 +46,10 @@ LEAN_WINDOWS = ("15m", "1h", "4h", "1d")
 JUMP_WINDOWS = ("4h", "1d")
 
 
-def duration(window: str) -> pd.Timedelta:
-    return parse_duration(window)
-
-
 def windows_on(resolution: pd.Timedelta | None, windows: Iterable[str]) -> tuple[str, ...]:
     """Those that are no shorter than a bar of the grid; all of them on the decision grid, whatever its
     bars."""
-    return tuple(w for w in windows if resolution is None or duration(w) >= resolution)
+    return tuple(w for w in windows if resolution is None or parse_duration(w) >= resolution)
 
 
 def suffix(resolution: pd.Timedelta | None) -> str:
@@ -95,11 +91,11 @@ def _computed(resolution: pd.Timedelta | None) -> Callable[[Market, State], Mapp
         scale, here = sigma(market) / np.sqrt(k), market.close.notna().to_numpy()
 
         def mean(values: Array, window: str) -> Array:
-            return at_decisions(rolling_mean(values, window_bars(duration(window), grid.interval)), k)
+            return at_decisions(rolling_mean(values, window_bars(parse_duration(window), grid.interval)), k)
 
         out = {}
         for w in windows_on(resolution, FINE_WINDOWS):
-            n = window_bars(duration(w), grid.interval)
+            n = window_bars(parse_duration(w), grid.interval)
             out[f"realized_{w}{end}"] = _size(mean(squared, w), scale)
             out[f"travel_{w}{end}"] = quotient(np.abs(mean(r, w)) * np.sqrt(n), scale)
             spread = np.where(here, _size(mean(ranges, w), scale), np.nan)

@@ -24,8 +24,8 @@ import numpy as np
 import pandas as pd
 
 from features.bars import Market
-from features.durations import window_bars
-from features.fine import FINE_WINDOWS, at_decisions, duration, grid_beneath, suffix, windows_on
+from features.durations import parse_duration, window_bars
+from features.fine import FINE_WINDOWS, at_decisions, grid_beneath, suffix, windows_on
 from features.flow import SCORE_BOUND
 from features.pipeline import Feature, State
 from features.resample import RESOLUTIONS
@@ -59,7 +59,7 @@ def _computed(resolution: pd.Timedelta | None) -> Callable[[Market, State], Mapp
         ordinary = np.sqrt(at_decisions(rolling_mean(quotient(s, v) ** 2, day, least=1), k))
         out = {}
         for w in windows_on(resolution, FINE_WINDOWS):
-            bars = window_bars(duration(w), grid.interval)
+            bars = window_bars(parse_duration(w), grid.interval)
             mean_v, mean_n = mean(v, bars), mean(n, bars)
             push = quotient(quotient(mean(s, bars), mean_v) * np.sqrt(bars), ordinary)
             found = {

@@ -29,8 +29,8 @@ import numpy as np
 import pandas as pd
 
 from features.bars import Market
-from features.durations import window_bars
-from features.fine import at_decisions, duration, grid_beneath, suffix, windows_on
+from features.durations import parse_duration, window_bars
+from features.fine import at_decisions, grid_beneath, suffix, windows_on
 from features.flow import SCORE_BOUND
 from features.pipeline import Feature, State
 from features.resample import RESOLUTIONS
@@ -87,7 +87,7 @@ def _computed(
             variance = squares - usual**2
             deviation = np.sqrt(np.where(variance > _VARIES * squares, variance, 0.0))
             for w in windows_on(resolution, TAPE_WINDOWS):
-                bars = window_bars(duration(w), grid.interval)
+                bars = window_bars(parse_duration(w), grid.interval)
                 recent = at_decisions(_mean(x, bars), k)
                 if kind == "ratio":
                     found = log_ratio(recent, usual, LOG_RATIO_BOUND)

@@ -24,10 +24,11 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from features.durations import format_duration
+from features.durations import format_duration, parse_duration, whole_bars
+from features.pipeline import all_features
 from models.coverage import diebold_mariano
 from models.forecast._ensemble_network import Settings as NetworkSettings
-from models.forecast._refinement import FAMILIES, Fitted, family_inputs, refine
+from models.forecast._refinement import FAMILIES, Fitted, refine
 from models.forecast._refinement import Settings as RefinementSettings
 from models.forecast.base import TailForecast, TailModel
 from models.forecast.ensemble import EnsembleModel
@@ -77,8 +78,8 @@ def variants(families: Sequence[str]) -> tuple[Variant, ...]:
 
 def families_of(history: History) -> tuple[str, ...]:
     """Those of ``FAMILIES`` for which the market has what they read."""
-    names = set(history.static_features.names)
-    return tuple(family for family in FAMILIES if names & set(family_inputs(family)))
+    there = {f.family for f in all_features() if f.lacks(history.market) is None}
+    return tuple(family for family in FAMILIES if family in there)
 
 
 @dataclass(frozen=True)
@@ -202,7 +203,7 @@ def _scores(
         }
     for variant in chosen:
         for (horizon, level), found in panels[variant.name].items():
-            bars = int(pd.Timedelta(horizon) / history.market.interval)
+            bars = whole_bars(parse_duration(horizon), history.market.interval)
             difference = diebold_mariano(found.fz0, panels[variant.reference][horizon, level].fz0, bars)
             rows.append(
                 {
