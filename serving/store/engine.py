@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
+
+from serving.audit.chain import CanonicalText
 
 #: How long a writer waits for another before it gives up.
 BUSY_S = 5
@@ -22,15 +23,13 @@ def store_engine(url: str) -> Engine:
     """An engine whose transactions are real on both databases. Raises ``StoreError`` where the folder is
     missing."""
     parsed = make_url(url)
-    # A NaN in a record would be read back by SQLite and refused by PostgreSQL; refuse it in both.
-    write_json = partial(json.dumps, allow_nan=False, separators=(",", ":"))
     if parsed.get_backend_name() != "sqlite":
-        return create_engine(url, json_serializer=write_json, pool_pre_ping=True)
+        return create_engine(url, json_serializer=_json_text, pool_pre_ping=True)
     if parsed.database and parsed.database != ":memory:":
         folder = Path(parsed.database).parent
         if not folder.is_dir():
             raise StoreError(f"database folder {folder} does not exist; make it, or name another database")
-    engine = create_engine(url, json_serializer=write_json, connect_args={"timeout": BUSY_S})
+    engine = create_engine(url, json_serializer=_json_text, connect_args={"timeout": BUSY_S})
 
     @event.listens_for(engine, "connect")
     def _prepare(connection: Any, _record: Any) -> None:
@@ -45,3 +44,11 @@ def store_engine(url: str) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     return engine
+
+
+def _json_text(value: Any) -> str:
+    # What is hashed is stored as the text that was hashed.
+    if isinstance(value, CanonicalText):
+        return value
+    # A NaN in a record would be read back by SQLite and refused by PostgreSQL; refuse it in both.
+    return json.dumps(value, allow_nan=False, separators=(",", ":"))
