@@ -82,6 +82,13 @@ def answers(
     ]
 
 
+def identified(answers: Iterable[Answer], symbol: str, seq: int, chain_hash: str | None) -> list[Answer]:
+    """The answers with their decision's id, which ``python -m serving audit`` takes, and its hash: None where
+    it is older than the chain."""
+    own = {"decision": f"{symbol}/{seq}", "hash": chain_hash}
+    return [{**answer, **own} for answer in answers]
+
+
 @dataclass(frozen=True)
 class Board:
     """One published version: the answers by symbol, and each symbol's as JSON text."""

@@ -26,6 +26,7 @@ from models.margin.base_rate import base_rates, rate_pair
 from models.margin.requirement import RequirementError
 from models.margin.types import Candidates, Decision, MarketState, Overrides, Rates
 from models.settings import MarginSettings, SettingsError
+from serving.audit.version import engine_version
 from serving.board import Answer, answers
 from serving.calibration import LiveCalibration, ReadCalibration
 from serving.champion import Champion
@@ -332,6 +333,7 @@ def _row(
         "explanation": explanation,
         "known": known,
         "champion": after.memory.champion,
+        "engine": engine_version(),
     }
     return NewDecision(
         symbol=after.symbol,

@@ -32,7 +32,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from models.forecast.calibration import CalibrationState
 from models.margin.types import Decision
 from models.settings import MarginSettings
-from serving.board import Board, utc_text
+from serving.board import Board, identified, utc_text
 from serving.champion import Champion
 from serving.clock import Clock
 from serving.contract import Contract
@@ -161,7 +161,11 @@ class DecisionLoop:
             if self._settings.symbols:
                 list_contracts(connection, self._settings.symbols)
             rows, version = read_contracts(connection), publication(connection)
-        stored = {r.symbol: r.published["answers"] for r in rows if r.published is not None}
+        stored = {
+            r.symbol: identified(r.published["answers"], r.symbol, r.seq, r.head)
+            for r in rows
+            if r.published is not None
+        }
         self.board = Board().with_answers(version, stored)
         self._loaded = len(stored) == len(rows)
 
@@ -433,14 +437,20 @@ class DecisionLoop:
         calibration = self._decider.calibration
         unsaved = calibration.unsaved
         with self._engine.begin() as connection:
-            version = save_decisions(connection, [d.stored for d in made])
+            saved = save_decisions(connection, [d.stored for d in made])
             if unsaved is not None:
                 save_calibration(connection, calibration.standing.artifact, unsaved)
         calibration.saved()
         for d in made:
             self._contracts[d.contract.symbol] = d.contract
             self._decisions[d.contract.symbol] = d.decision
-        self.board = self.board.with_answers(version, {d.contract.symbol: d.answers for d in made})
+        answers = {
+            d.contract.symbol: identified(
+                d.answers, d.contract.symbol, d.contract.seq, saved.hashes[d.contract.symbol]
+            )
+            for d in made
+        }
+        self.board = self.board.with_answers(saved.version, answers)
 
     def _closes(self, symbol: str, until_s: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         s = self._settings

@@ -3,12 +3,17 @@ it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, func, insert, select, update
 
+from serving.audit.chain import canonical
+from serving.audit.days import day_of
+from serving.audit.seal import Columns, seal
+from serving.store.days import open_day
 from serving.store.tables import Contract, DecisionRow, Publication
 
 #: What asked for a decision: its bar, another contract's bar while its own is missing, time passing, a new
@@ -51,6 +56,16 @@ class StoredContract:
     state: dict[str, Any] | None
     memory: dict[str, Any] | None
     published: dict[str, Any] | None
+    #: Hash of the newest decision; None where it is older than the chain.
+    head: str | None = None
+
+
+@dataclass(frozen=True)
+class Saved:
+    """The number of the publication that decisions made, and the hash of each contract's newest decision."""
+
+    version: int
+    hashes: Mapping[str, str]
 
 
 def list_contracts(connection: Connection, symbols: Sequence[str]) -> None:
@@ -75,16 +90,36 @@ def read_contracts(connection: Connection) -> list[StoredContract]:
         Contract.state,
         Contract.memory,
         Contract.published,
+        Contract.head,
     )
     return [StoredContract(*row) for row in connection.execute(select(*columns).order_by(Contract.position))]
 
 
-def save_decisions(connection: Connection, decisions: Sequence[NewDecision]) -> int:
-    """Store decisions with the states that they leave; returns the number of the publication they make.
+def save_decisions(connection: Connection, decisions: Sequence[NewDecision]) -> Saved:
+    """Store decisions with the states that they leave, each chained to its contract's decision before. The
+    first that is made on a later day closes the day before it.
 
     Raises ``SecondDeciderError`` where a contract's newest decision is not the one before this.
     """
+    hashes: dict[str, str] = {}
+    for day, made in groupby(sorted(decisions, key=_day), _day):
+        open_day(connection, day)
+        hashes |= _append(connection, list(made))
+    connection.execute(update(Publication).values(version=Publication.version + 1))
+    return Saved(publication(connection), hashes)
+
+
+def _append(connection: Connection, decisions: Sequence[NewDecision]) -> dict[str, str]:
+    """Store decisions and states; the hashes by symbol."""
+    found = connection.execute(select(Contract.symbol, Contract.head))
+    heads = {symbol: head for symbol, head in found}  # noqa: C416 - rows are typed as tuples when unpacked
+    rows, hashes = [], {}
     for d in decisions:
+        columns = Columns(
+            d.symbol, d.seq, d.decision_time, d.made_at, d.trigger, d.rung, d.mode, d.model_version
+        )
+        record = canonical(d.record)
+        sealed = seal(columns, record, heads.get(d.symbol))
         done = connection.execute(
             update(Contract)
             .where(Contract.symbol == d.symbol, Contract.seq == d.seq - 1)
@@ -94,6 +129,7 @@ def save_decisions(connection: Connection, decisions: Sequence[NewDecision]) -> 
                 memory=d.memory,
                 published=d.published,
                 decided_close=(d.decision_time if d.trigger in ("bar", "start") else Contract.decided_close),
+                head=sealed.hash,
             )
         )
         if done.rowcount != 1:
@@ -101,33 +137,14 @@ def save_decisions(connection: Connection, decisions: Sequence[NewDecision]) -> 
                 f"decision {d.seq} of {d.symbol} does not follow the newest in the store; another "
                 f"process decides on this database: stop one of them"
             )
-    connection.execute(
-        insert(DecisionRow).values(
-            {
-                name: bindparam(name)
-                for name in (
-                    *("symbol", "seq", "decision_time", "made_at", "trigger"),
-                    *("rung", "mode", "model_version", "record"),
-                )
-            }
-        ),
-        [
-            {
-                "symbol": d.symbol,
-                "seq": d.seq,
-                "decision_time": d.decision_time,
-                "made_at": d.made_at,
-                "trigger": d.trigger,
-                "rung": d.rung,
-                "mode": d.mode,
-                "model_version": d.model_version,
-                "record": d.record,
-            }
-            for d in decisions
-        ],
-    )
-    connection.execute(update(Publication).values(version=Publication.version + 1))
-    return publication(connection)
+        heads[d.symbol] = hashes[d.symbol] = sealed.hash
+        rows.append({**vars(columns), "record": record, **vars(sealed)})
+    connection.execute(insert(DecisionRow).values({name: bindparam(name) for name in rows[0]}), rows)
+    return hashes
+
+
+def _day(decision: NewDecision) -> str:
+    return day_of(decision.made_at)
 
 
 def publication(connection: Connection) -> int:

@@ -4,7 +4,9 @@
 beyond that, ``tape_batches`` the trades and snapshots that are not in a stored bar yet and ``tapes`` how far
 each symbol has come with them, ``contracts`` what the engine remembers of each symbol together with the
 answer that readers get, ``decisions`` every decision with all its inputs, ``calibrations`` where the
-calibration of each model stands, ``publication`` the number of the newest answer.
+calibration of each model stands, ``publication`` the number of the newest answer, ``day_roots`` what binds
+all decisions up to the end of a day. ``decisions`` and ``day_roots`` are appended only; triggers refuse the
+rest.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     String,
+    Text,
     UniqueConstraint,
     false,
     text,
@@ -127,6 +130,8 @@ class Contract(Base):
     state: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     memory: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     published: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    #: Hash of the newest decision; null before the first that has one.
+    head: Mapped[str | None] = mapped_column(String(64))
 
 
 class DecisionRow(Base):
@@ -143,7 +148,12 @@ class DecisionRow(Base):
     rung: Mapped[str] = mapped_column(String(16))
     mode: Mapped[str] = mapped_column(String(16))
     model_version: Mapped[str] = mapped_column(String(64))
+    #: Canonical JSON (``serving.audit.chain``).
     record: Mapped[dict[str, Any]] = mapped_column(JSON)
+    #: ``serving.audit.seal.Seal``; null in decisions that are older than the chain.
+    previous_hash: Mapped[str | None] = mapped_column(String(64))
+    record_hash: Mapped[str | None] = mapped_column(String(64))
+    hash: Mapped[str | None] = mapped_column(String(64))
 
     __table_args__ = (
         # Two processes that decide the same contract collide here, whatever they were doing.
@@ -158,6 +168,18 @@ class DecisionRow(Base):
             postgresql_where=text("trigger = 'bar'"),
         ),
     )
+
+
+class ClosedDay(Base):
+    """``serving.audit.days.DayRoot``."""
+
+    __tablename__ = "day_roots"
+
+    day: Mapped[str] = mapped_column(String(10), primary_key=True)
+    root: Mapped[str] = mapped_column(String(64))
+    leaves: Mapped[str] = mapped_column(Text)
+    previous_hash: Mapped[str] = mapped_column(String(64))
+    hash: Mapped[str] = mapped_column(String(64))
 
 
 class Calibration(Base):
@@ -178,3 +200,5 @@ class Publication(Base):
 
     id: Mapped[int] = mapped_column(Integer, primary_key=True)
     version: Mapped[int] = mapped_column(BigInteger)
+    #: The day (UTC) whose decisions come in now; null before the first that has a hash.
+    day: Mapped[str | None] = mapped_column(String(10))

@@ -103,8 +103,8 @@ def test_decision_and_state_are_stored_together(engine: Engine) -> None:
     with engine.begin() as connection:
         list_contracts(connection, ["A"])
         assert publication(connection) == 0
-        assert save_decisions(connection, [decision(1)]) == 1
-        assert save_decisions(connection, [decision(2, "tick")]) == 2
+        assert save_decisions(connection, [decision(1)]).version == 1
+        assert save_decisions(connection, [decision(2, "tick")]).version == 2
         (stored,) = read_contracts(connection)
     assert (stored.seq, stored.decided_close, stored.state) == (2, HOUR, {"s": 2})
     assert stored.published == {"p": 2}
