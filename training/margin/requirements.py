@@ -122,7 +122,13 @@ def requirement_table(
 
 
 def _level_of(level: float | Mapping[str, float], kind: str) -> float:
-    return level if isinstance(level, int | float) else level[kind]
+    if isinstance(level, int | float):
+        return level
+    if kind not in level:
+        raise ValueError(
+            f"level is given for {sorted(level)} and not for {kind}; give one a kind, or one for all"
+        )
+    return level[kind]
 
 
 def _es(own: pd.DataFrame, horizon: str, level: float, side: str) -> pd.Series[float]:
