@@ -1,8 +1,8 @@
 """What passes from rule to rule: the answer as drafted so far, and what a rule is.
 
 A rule is a pure function ``(case, draft) -> draft``. The case is what the decision was given, with its clock
-settled; it never changes. The draft is the answer in the making. A rule that has nothing to do returns the
-draft it was given.
+settled; it never changes. The draft is the answer in the making, and what will be remembered of it. A rule
+that has nothing to do returns the draft it was given.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from models.margin.limits import Limits
-from models.margin.types import RUNGS, VALUES, Inputs, Rates, RuleTrace, is_number
+from models.margin.types import RUNGS, VALUES, Health, Inputs, Rates, RuleTrace, is_number
 
 #: The order in which rules apply; within a stage, the order in ``engine.RULES``.
 STAGES: Final = ("validity", "choice", "band", "add-ons", "path", "overrides", "pairing", "bounds")
@@ -27,16 +27,20 @@ class Draft(NamedTuple):
     Attributes:
         standing: the rungs that may still answer, best first; ``cap`` always may.
         base_rates: those that are used.
+        close: the newest close, the median of what the sources say; None where there is none.
         mode: how alive the feed is.
         hold: why no rate may fall now; empty where it may.
-        urgent: why rates may rise at once; empty where they may not.
+        urgent: why rates may rise at once (rule 12); empty where they may not.
         rung, required, rates, var, model_version, valid_until_s: the answer, once a rung is chosen.
-        again: rule 16 refused this rung as a whole; choose once more among those that stand.
+        again: the rung was refused as a whole; choose once more among those that stand.
         traces: what the rules did so far.
+        asked: what rule 11 was given, where it waits.
+        out_of_band ... health: what ``EngineState`` will remember under that name.
     """
 
     standing: tuple[str, ...]
     base_rates: Rates
+    close: float | None
     mode: str
     hold: str
     urgent: str
@@ -48,6 +52,13 @@ class Draft(NamedTuple):
     valid_until_s: float
     again: bool
     traces: tuple[RuleTrace, ...]
+    asked: Rates | None
+    out_of_band: tuple[int, float]
+    breaker_until_s: float | None
+    resumed_s: float | None
+    waiting_s: tuple[float | None, float | None, float | None, float | None]
+    buffer: Rates
+    health: Health
 
     def note(self, rule: Rule, why: str) -> Draft:
         """Record what a rule did that moved no rate."""
@@ -62,18 +73,22 @@ class Draft(NamedTuple):
         left = tuple(r for r in self.standing if r not in struck)
         return self._replace(standing=left).note(rule, f"{', '.join(struck)} refused: {why}")
 
+    def holding(self, why: str) -> Draft:
+        """Let nothing fall; the first reason stands."""
+        return self if self.hold else self._replace(hold=why)
+
     def move(self, rule: Rule, rates: Sequence[float], whys: Sequence[str]) -> Draft:
         """Put these rates in place of the present ones, with a trace for each value that has a ``why``."""
-        if not any(whys):
+        traces = [
+            RuleTrace(rule.number, rule.name, *VALUES[i], self.rates[i], rates[i], why)
+            for i, why in enumerate(whys)
+            if why
+        ]
+        if not traces:
             return self
-        traces = tuple(
-            RuleTrace(rule.number, rule.name, *VALUES[i], self.rates[i], rates[i], whys[i])
-            for i in range(len(VALUES))
-            if whys[i]
-        )
         long_initial, long_maintenance, short_initial, short_maintenance = rates
         moved = (long_initial, long_maintenance, short_initial, short_maintenance)
-        return self._replace(rates=moved, traces=self.traces + traces)
+        return self._replace(rates=moved, traces=(*self.traces, *traces))
 
 
 @dataclass(frozen=True)

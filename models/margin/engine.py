@@ -8,36 +8,63 @@ nothing at all) the answer lies between floor and cap, initial >= maintenance. E
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
+from models.margin.addons import band, buffer, uncertainty
 from models.margin.bounds import cap, floor
-from models.margin.draft import DAY_S, Draft, Rule
+from models.margin.breaker import breaker
+from models.margin.draft import Draft, Rule
+from models.margin.health import health
 from models.margin.ladder import ladder
-from models.margin.limits import Limits
+from models.margin.limits import MEMORY_S, Limits
+from models.margin.orders import forced_rung, override
+from models.margin.overrides import Overrides
 from models.margin.pairing import pairing
-from models.margin.path import in_force_at, step_limits
+from models.margin.path import (
+    impact,
+    in_force_at,
+    initial_first,
+    publish_step,
+    release,
+    resume_grace,
+    step_limits,
+)
 from models.margin.types import (
     Candidates,
     Decision,
     EngineState,
     Inputs,
     MarketState,
-    Overrides,
+    Open,
     Rates,
     Served,
     is_number,
     is_time,
 )
-from models.margin.validity import expiry, feed_age, numbers, open_case, usable_base_rates, warm_up
+from models.margin.validity import expiry, feed_age, feeds, numbers, open_case, usable_base_rates, warm_up
 
 #: Every rule, in the order of application. A new rule is a function in its stage's file and a line here.
 RULES: Final[tuple[Rule, ...]] = (
     numbers,  # validity
     expiry,
     feed_age,
+    feeds,
     warm_up,
+    health,
+    forced_rung,
     ladder,  # choice
-    step_limits,  # path
+    band,  # band
+    uncertainty,  # add-ons
+    buffer,
+    breaker,  # path
+    release,
+    step_limits,
+    initial_first,
+    resume_grace,
+    impact,
+    publish_step,
+    override,  # overrides
     pairing,  # pairing
     floor,  # bounds
     cap,
@@ -56,24 +83,23 @@ def decide(
     """Decide one contract at ``now_s`` and say what to remember for the next time. Raises nothing for bad
     data.
 
-    Validity first (which rungs may answer), then the best rung that stands, its path, the check of the whole,
-    and floor and cap last. Where rule 16 refuses the whole, the next rung is tried; the static rung always
-    passes.
+    Validity first (which rungs may answer), then the best rung that stands, band, add-ons, path, overrides,
+    the check of the whole, and floor and cap last. Where a rule refuses the rung, the next one is tried; the
+    static rung always passes.
     """
     inputs = Inputs(candidates, market, limits, overrides, state, now_s)
     case, draft = open_case(inputs)
     for rule in RULES[:_CHOICE]:
-        draft = rule(case, draft)
+        draft = rule.apply(case, draft)
     draft = _answer(case, draft)
     while draft.again:
         draft = _answer(case, draft)
-    decision = _decision(case, draft, inputs)
-    return decision, _remember(case, draft)
+    return _decision(case, draft, inputs), _remember(case, draft)
 
 
 def _answer(case: Inputs, draft: Draft) -> Draft:
     for rule in RULES[_CHOICE:]:
-        draft = rule(case, draft)
+        draft = rule.apply(case, draft)
         if draft.again:
             break
     return draft
@@ -103,27 +129,55 @@ def _decision(case: Inputs, draft: Draft, inputs: Inputs) -> Decision:
 
 
 def _remember(case: Inputs, draft: Draft) -> EngineState:
-    close = case.market.close
-    newest = Served(case.now_s, draft.rates, close if is_number(close) and close > 0 else None, draft.var)
+    step_s = case.limits.memory_step_s
     return EngineState(
-        served=_with(case.state.served, newest, case.limits.memory_step_s),
+        served=_with(case.state.served, Served(case.now_s, draft.rates, draft.asked), step_s),
+        open=_open(case, draft),
+        rates=draft.rates,
         rung=draft.rung,
         mode=draft.mode,
         model_version=draft.model_version,
         valid_until_s=draft.valid_until_s,
         base_rates=usable_base_rates(case),
+        out_of_band=draft.out_of_band,
+        breaker_until_s=draft.breaker_until_s,
+        resumed_s=draft.resumed_s,
+        waiting_s=draft.waiting_s,
+        buffer=draft.buffer,
+        health=draft.health,
     )
 
 
 def _with(served: tuple[Served, ...], newest: Served, step_s: float) -> tuple[Served, ...]:
-    """Append a decision; thin the older ones to one a step (the lowest rates), drop those out of every
-    window.
+    """Append a decision; thin the older ones to one a step (the lowest rates, the highest asked for), drop
+    those out of every window.
     """
     kept = list(served)
     if len(kept) > 1 and kept[-2].time_s // step_s == kept[-1].time_s // step_s:
         last, first = kept.pop(), kept.pop()
-        a, b, c, d = (min(x, y) for x, y in zip(first.rates, last.rates, strict=True))
-        lowest: Rates = (a, b, c, d)
-        kept.append(Served(first.time_s, lowest, first.close, first.var))
+        asked = None if first.asked is None or last.asked is None else _by(max, first.asked, last.asked)
+        kept.append(Served(first.time_s, _by(min, first.rates, last.rates), asked))
     kept.append(newest)
-    return tuple(kept[in_force_at(kept, newest.time_s - DAY_S) :])
+    return tuple(kept[in_force_at(kept, newest.time_s - MEMORY_S) :])
+
+
+def _by(choose: Callable[[float, float], float], one: Rates, other: Rates) -> Rates:
+    a, b, c, d = map(choose, one, other)
+    return a, b, c, d
+
+
+def _open(case: Inputs, draft: Draft) -> tuple[Open, ...]:
+    """The decisions whose horizon may run on, one a step; a decision that stood on no forecast is none."""
+    entries, now_s, step_s = case.state.open, case.now_s, case.limits.memory_step_s
+    horizons_s = case.market.horizons_s
+    longest_s = max(horizons_s) if isinstance(horizons_s, tuple) and all(map(is_number, horizons_s)) else 0.0
+    first = 0
+    while first < len(entries) and entries[first].time_s < now_s - longest_s:
+        first += 1
+    entries = entries[first:]
+    if draft.var is None or draft.close is None:
+        return entries
+    if entries and entries[-1].time_s // step_s == now_s // step_s:
+        return entries
+    candidate = getattr(case.candidates, draft.rung, None)
+    return (*entries, Open(now_s, draft.close, draft.var, getattr(candidate, "breaker", None)))

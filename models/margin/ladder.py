@@ -17,10 +17,10 @@ def ladder(case: Inputs, draft: Draft) -> Draft:
     """Take the requirement of the best rung that stands. A step down the ladder lowers no rate by itself.
 
     So a model that goes bad in a crisis cannot loosen the margin by going bad; from the next decision on, the
-    answer falls as fast as rule 10 lets it.
+    answer falls as fast as rules 10 and 11 let it.
     """
     rung = draft.standing[0]
-    limits, served = case.limits, case.state.served
+    limits, in_force = case.limits, case.state.rates
     valid_until_s = case.now_s + validity_s(known_interval_s(case) or 0.0, limits)
     candidate: Candidate | None = getattr(case.candidates, rung, None)
     version, var = "", None
@@ -34,8 +34,8 @@ def ladder(case: Inputs, draft: Draft) -> Draft:
     else:
         required = cap_rates(draft.base_rates, limits)
     rates = required
-    if rung == "last_good" and served:
-        rates = _highest(required, served[-1].rates)
+    if rung == "last_good" and in_force is not None:
+        rates = _highest(required, in_force)
     hold, before = draft.hold, case.state.rung
     if not hold and before is not None and is_worse(rung, before):
         hold = f"the answer stepped down the ladder from {before} to {rung}"

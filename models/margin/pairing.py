@@ -21,13 +21,13 @@ def pairing(case: Inputs, draft: Draft) -> Draft:
     initial, maintenance = draft.rates[i], draft.rates[i + 1]
     what = f"{draft.rung} puts {side} initial {initial:.6g} below maintenance {maintenance:.6g}"
     state = case.state
-    old = state.served[-1] if state.served and not crossed(state.served[-1].rates) else None
+    old = state.rates if state.rates is not None and not crossed(state.rates) else None
     if old and state.rung and state.valid_until_s is not None and case.now_s <= state.valid_until_s:
         why = f"{what}; the old decision stands until it expires"
-        draft = draft.move(pairing, old.rates, [why] * len(old.rates))
+        draft = draft.move(pairing, old, [why] * len(old))
         return draft._replace(
             rung=state.rung,
-            var=old.var,
+            var=None,
             model_version=state.model_version,
             valid_until_s=state.valid_until_s,
         )

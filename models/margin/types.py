@@ -7,12 +7,25 @@ travel together, as ``Rates``; they are plain floats, since four numbers are qui
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any, Final, TypeGuard
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple, TypeGuard
 
+from models.margin.codec import (
+    Rates,
+    StateError,
+    decode,
+    encode,
+    is_number,
+    is_rates,
+    plain,
+    read,
+    unreadable,
+)
 from models.margin.limits import Limits
+from models.margin.overrides import Overrides
+
+__all__ = ["Overrides", "Rates", "StateError", "is_number", "is_rates"]
 
 SIDES: Final = ("long", "short")
 KINDS: Final = ("initial", "maintenance")
@@ -22,15 +35,14 @@ RUNGS: Final = ("champion", "last_good", "rules", "static", "cap")
 MODES: Final = ("fresh", "degraded", "stale", "dead")
 #: The order of the four values in every ``Rates``.
 VALUES: Final = tuple((side, kind) for side in SIDES for kind in KINDS)
+#: Indices of the two kinds in a ``Rates``.
+INITIAL, MAINTENANCE = (0, 2), (1, 3)
 
-#: long initial, long maintenance, short initial, short maintenance.
-Rates = tuple[float, float, float, float]
-
-_LARGEST: Final = sys.float_info.max
-
-
-class StateError(ValueError):
-    """A stored state or input cannot be read back; the message names the field, its value and the remedy."""
+#: A value for a long and one for a short.
+Pair = tuple[float, float]
+#: Open positions of one side: equity over notional, ascending or not, and the notional that has it.
+Positions = tuple[tuple[float, float], ...]
+ZEROS: Final[Rates] = (0.0, 0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +55,14 @@ class Tail:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What one rung asks for: the required rates, and the VaR (log loss) that belongs to each of them."""
+    """What one rung asks for.
+
+    Attributes:
+        requirement, var: the required rates, and the VaR (log loss) that belongs to each of them.
+        breaker: the 99.9 % VaR over the maintenance horizon, long and short (rule 12); None where unknown.
+        confidence: 1 for a forecast like those it was judged on, 0 for one that doubts itself (rule 8).
+        drift: how far the inputs lie outside what the model was fitted on, 0 inside, 1 far out (rule 19).
+    """
 
     rung: str
     requirement: Rates
@@ -51,6 +70,9 @@ class Candidate:
     made_at_s: float
     valid_until_s: float
     model_version: str = ""
+    breaker: Pair | None = None
+    confidence: float = 1.0
+    drift: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +98,12 @@ class MarketState:
         long_run_var: margin rates for the 99 % VaR of a normal with the long-run variance before the
             decision, over each kind's horizon; 0 where it is unknown (see ``base_rate``).
         horizons_s: horizon of initial and of maintenance margin.
+        other_closes: the newest close in other sources of the same contract (rule 7).
+        last_return: log return of the newest bar; None where unknown (rule 12).
+        extreme_losses: the one-bar loss (log) of long and short that the contract's own history exceeded
+            in 0.03 % of bars; 0 where unknown (rule 12).
+        stressed_rates: the 90 % quantile of past requirements; 0 where unknown (rule 12).
+        positions: open positions by side (rule 18); empty where the venue tells none.
     """
 
     known_symbol: bool
@@ -86,21 +114,53 @@ class MarketState:
     base_rates: Rates
     long_run_var: Rates
     horizons_s: tuple[float, float]
+    other_closes: tuple[float, ...] = ()
+    last_return: float | None = None
+    extreme_losses: Pair = (0.0, 0.0)
+    stressed_rates: Rates = ZEROS
+    positions: tuple[Positions, Positions] = ((), ())
 
 
-@dataclass(frozen=True, slots=True)
-class Overrides:
-    """What people have ordered (rule 17). Nothing can be ordered yet; the place in the signature stands."""
-
-
-@dataclass(frozen=True, slots=True)
-class Served:
-    """What was in force from ``time_s`` on, the close it referred to, and the VaR it rests on, if any."""
+class Served(NamedTuple):
+    """What was in force from ``time_s`` on, and what had been asked for where rule 11 waits for a fall."""
 
     time_s: float
     rates: Rates
-    close: float | None
-    var: Rates | None
+    asked: Rates | None
+
+
+class Open(NamedTuple):
+    """A decision whose horizon may still run: the close it referred to, and the VaR it rests on, if any."""
+
+    time_s: float
+    close: float
+    var: Rates
+    breaker: Pair | None
+
+
+class Judged(NamedTuple):
+    """A champion forecast of maintenance margin that waits for its outcome (rule 19)."""
+
+    time_s: float
+    close: float
+    var: Pair
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """How the champion has done live (rule 19).
+
+    Attributes:
+        judged: how many forecasts have matured, one after the other, never two at once.
+        breaches: the numbers of those that were breached, long and short, within the window.
+        waiting: the forecast that is judged next.
+        distrusted: whether red has struck the champion; it stays until the count is green again.
+    """
+
+    judged: int = 0
+    breaches: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
+    waiting: Judged | None = None
+    distrusted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,51 +168,69 @@ class EngineState:
     """What the rules remember of a contract between decisions. A new contract starts with ``EngineState()``.
 
     Attributes:
-        served: what was in force over the last 24 hours, oldest first, the last decision last.
+        served: what was in force and asked for over the last 24 hours, oldest first.
+        open: decisions whose horizon may still run, oldest first.
+        rates: what is in force; None before the first decision.
         rung, mode, model_version: those of the last decision.
         valid_until_s: when the last decision expires.
         base_rates: the last base rates that were usable.
+        out_of_band: bars in a row on which a model was outside the band, and the last such bar (rule 4).
+        breaker_until_s: until when the circuit breaker holds (rule 12).
+        resumed_s: when the feed came back last (rule 14).
+        waiting_s: since when a maintenance rise, or an initial fall, waits its turn (rule 15).
+        buffer: how much of the buffer is there, a fraction of each rate (rule 13).
+        health: how the champion has done live (rule 19).
     """
 
     served: tuple[Served, ...] = ()
+    open: tuple[Open, ...] = ()
+    rates: Rates | None = None
     rung: str | None = None
     mode: str | None = None
     model_version: str = ""
     valid_until_s: float | None = None
     base_rates: Rates | None = None
+    out_of_band: tuple[int, float] = (0, 0.0)
+    breaker_until_s: float | None = None
+    resumed_s: float | None = None
+    waiting_s: tuple[float | None, float | None, float | None, float | None] = (None, None, None, None)
+    buffer: Rates = ZEROS
+    health: Health = field(default_factory=Health)
 
     def to_json(self) -> dict[str, Any]:
         """JSON values; ``from_json`` gives an equal state, to the bit."""
-        return {**_plain(self), "served": [_plain(s) for s in self.served]}
+        content: dict[str, Any] = plain(self)
+        return content
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> EngineState:
         """Read what ``to_json`` wrote. Raises ``StateError`` for anything else, a NaN say."""
-        _check_keys(cls, content)
-        if not isinstance(content["served"], list | tuple):
-            raise _unreadable("served", content["served"], "a list")
-        served = tuple(_served(item, f"served[{i}]") for i, item in enumerate(content["served"]))
-        times = [s.time_s for s in served]
-        if times != sorted(times):
-            raise _unreadable("served", times, "in order of time")
-        for name, allowed in (("rung", (None, *RUNGS)), ("mode", (None, *MODES))):
-            if content[name] not in allowed:
-                raise _unreadable(name, content[name], f"one of {allowed}")
-        if not isinstance(content["model_version"], str):
-            raise _unreadable("model_version", content["model_version"], "a text")
-        valid, base = content["valid_until_s"], content["base_rates"]
-        return cls(
-            served,
-            content["rung"],
-            content["mode"],
-            content["model_version"],
-            None if valid is None else _number(valid, "valid_until_s"),
-            None if base is None else _rates(base, "base_rates"),
-        )
+        state: EngineState = read(cls, content, "state")
+        for name, entries in (("served", state.served), ("open", state.open)):
+            times = [entry.time_s for entry in entries]
+            if times != sorted(times):
+                raise unreadable(name, times, "in order of time")
+        for name, rates in (
+            ("rates", state.rates),
+            ("base_rates", state.base_rates),
+            *((f"served[{i}].rates", s.rates) for i, s in enumerate(state.served)),
+            *((f"served[{i}].asked", s.asked) for i, s in enumerate(state.served)),
+            *((f"open[{i}].var", o.var) for i, o in enumerate(state.open)),
+        ):
+            if rates is not None and not is_rates(rates):
+                raise unreadable(name, rates, "four finite numbers above 0")
+        if bool(state.served) != (state.rates is not None):
+            raise unreadable("rates", state.rates, "there with what was served, and absent without")
+        for i, entry in enumerate(state.open):
+            if entry.close <= 0:
+                raise unreadable(f"open[{i}].close", entry.close, "above 0")
+        for name, value, allowed in (("rung", state.rung, RUNGS), ("mode", state.mode, MODES)):
+            if value is not None and value not in allowed:
+                raise unreadable(name, value, f"one of {allowed}")
+        return state
 
 
-@dataclass(frozen=True, slots=True)
-class RuleTrace:
+class RuleTrace(NamedTuple):
     """What a rule did, in plain words; rule 0 is the ladder. ``before`` and ``after`` are rates, if any."""
 
     rule: int
@@ -182,27 +260,28 @@ class Inputs:
     def to_json(self) -> dict[str, Any]:
         """Strict JSON values: a number that is not finite is written as its name."""
         return {
-            "candidates": _encode(_plain(self.candidates)),
-            "market": _encode(_plain(self.market)),
+            "candidates": encode(plain(self.candidates)),
+            "market": encode(plain(self.market)),
             "limits": self.limits.to_json(),
-            "overrides": _plain(self.overrides),
+            "overrides": plain(self.overrides),
             "state": self.state.to_json(),
-            "now_s": _encode(self.now_s),
+            "now_s": encode(self.now_s),
         }
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Inputs:
         """Read what ``to_json`` wrote. Raises ``StateError`` for a field that is missing or unknown."""
-        _check_keys(cls, content)
-        for kind, name in ((Candidates, "candidates"), (MarketState, "market"), (Overrides, "overrides")):
-            _check_keys(kind, content[name])
+        names = {"candidates", "market", "limits", "overrides", "state", "now_s"}
+        if not isinstance(content, Mapping) or set(content) != names:
+            raise unreadable("inputs", content, f"an object with exactly {sorted(names)}")
+        candidates: Mapping[str, Any] = content["candidates"]
         return cls(
-            Candidates(**{rung: _candidate(c) for rung, c in content["candidates"].items()}),
-            MarketState(**_decode(content["market"])),
+            Candidates(**{rung: decode(c, Candidate) for rung, c in candidates.items()}),
+            decode(content["market"], MarketState),
             Limits(**content["limits"]),
-            Overrides(**content["overrides"]),
+            read(Overrides, content["overrides"], "overrides"),
             EngineState.from_json(content["state"]),
-            _decode(content["now_s"]),
+            decode(content["now_s"]),
         )
 
 
@@ -267,99 +346,15 @@ class Decision:
             "mode": self.mode,
             "model_version": self.model_version,
             "values": values,
-            "traces": [_plain(t) for t in self.traces],
+            "traces": [plain(t) for t in self.traces],
         }
         if with_inputs:
             content["inputs"] = self.inputs.to_json()
         return content
 
 
-def is_number(value: object) -> TypeGuard[float]:
-    """A finite real number, and not a truth value."""
-    if type(value) is not float and (isinstance(value, bool) or not isinstance(value, int | float)):
-        return False
-    return -_LARGEST <= value <= _LARGEST
-
-
 def is_time(value: object) -> TypeGuard[float]:
     """Seconds since 1970 within some 30,000 years of it, which milliseconds are not."""
+    if type(value) is float:
+        return -1e12 < value < 1e12
     return is_number(value) and abs(value) < 1e12
-
-
-def is_rates(values: object) -> TypeGuard[Rates]:
-    """Four finite numbers above 0."""
-    if not isinstance(values, tuple) or len(values) != len(VALUES):
-        return False
-    a, b, c, d = values
-    if not (is_number(a) and is_number(b) and is_number(c) and is_number(d)):
-        return False
-    return a > 0 and b > 0 and c > 0 and d > 0
-
-
-def _unreadable(field: str, value: object, expected: str) -> StateError:
-    return StateError(
-        f"{field} is {value!r}; it must be {expected}; "
-        f"restore the stored text, or start the contract anew with EngineState()"
-    )
-
-
-def _check_keys(kind: type, content: Mapping[str, Any]) -> None:
-    wanted = {f.name for f in fields(kind)}
-    if not isinstance(content, Mapping) or set(content) != wanted:
-        keys = sorted(content) if isinstance(content, Mapping) else content
-        raise _unreadable(kind.__name__, keys, f"an object with exactly {sorted(wanted)}")
-
-
-def _number(value: object, field: str) -> float:
-    if not is_number(value):
-        raise _unreadable(field, value, "a finite number")
-    return value
-
-
-def _rates(values: object, field: str) -> Rates:
-    rates = tuple(values) if isinstance(values, list | tuple) else values
-    if not is_rates(rates):
-        raise _unreadable(field, values, "four finite numbers above 0")
-    return rates
-
-
-def _served(item: Mapping[str, Any], field: str) -> Served:
-    _check_keys(Served, item)
-    close, var = item["close"], item["var"]
-    return Served(
-        _number(item["time_s"], f"{field}.time_s"),
-        _rates(item["rates"], f"{field}.rates"),
-        None if close is None else _number(close, f"{field}.close"),
-        None if var is None else _rates(var, f"{field}.var"),
-    )
-
-
-def _encode(value: Any) -> Any:
-    """Strict JSON of whatever arrived: numbers that are not finite by name, foreign objects by their text."""
-    if value is None or isinstance(value, bool | int | str):
-        return value
-    if isinstance(value, float):
-        return value if is_number(value) else {"float": repr(float(value))}
-    if isinstance(value, Mapping):
-        return {str(k): _encode(v) for k, v in value.items()}
-    return [_encode(v) for v in value] if isinstance(value, list | tuple) else repr(value)
-
-
-def _decode(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return float(value["float"]) if set(value) == {"float"} else {k: _decode(v) for k, v in value.items()}
-    return tuple(_decode(v) for v in value) if isinstance(value, list) else value
-
-
-def _plain(value: Any) -> Any:
-    """The fields of one of the classes above, by name; anything else as it is."""
-    if value is None or not hasattr(value, "__dataclass_fields__"):
-        return value
-    return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
-
-
-def _candidate(content: Any) -> Any:
-    if not isinstance(content, Mapping):
-        return _decode(content)
-    _check_keys(Candidate, content)
-    return Candidate(**_decode(content))

@@ -1,4 +1,4 @@
-"""Validity (rules 1, 5, 6, 9): which rungs may answer, judged before any number is used.
+"""Validity (rules 1, 5, 6, 7, 9): which rungs may answer, judged before any number is used.
 
 Also ``open_case``, which settles the clock: a rule may rely on a time that is a number and never runs
 backwards within what the engine remembers.
@@ -13,6 +13,7 @@ from models.margin.types import (
     MODES,
     RUNGS,
     VALUES,
+    ZEROS,
     Candidate,
     EngineState,
     Inputs,
@@ -21,8 +22,6 @@ from models.margin.types import (
     is_rates,
     is_time,
 )
-
-_ZERO: Rates = (0.0, 0.0, 0.0, 0.0)
 
 
 def open_case(inputs: Inputs) -> tuple[Inputs, Draft]:
@@ -43,16 +42,49 @@ def open_case(inputs: Inputs) -> tuple[Inputs, Draft]:
         state = _earlier(state, jump_s, now_s)
     case = replace(inputs, state=state, now_s=now_s) if hold else inputs
     forecast = tuple(r for r in RUNGS[:3] if getattr(inputs.candidates, r, None) is not None)
-    standing = (*forecast, "static", "cap")
-    draft = Draft(standing, _ZERO, mode, hold, "", "cap", _ZERO, _ZERO, None, "", now_s, False, ())
+    draft = Draft(
+        standing=(*forecast, "static", "cap"),
+        base_rates=ZEROS,
+        close=inputs.market.close if is_number(inputs.market.close) and inputs.market.close > 0 else None,
+        mode=mode,
+        hold=hold,
+        urgent="",
+        rung="cap",
+        required=ZEROS,
+        rates=ZEROS,
+        var=None,
+        model_version="",
+        valid_until_s=now_s,
+        again=False,
+        traces=(),
+        asked=None,
+        out_of_band=state.out_of_band,
+        breaker_until_s=state.breaker_until_s,
+        resumed_s=state.resumed_s,
+        waiting_s=state.waiting_s,
+        buffer=state.buffer,
+        health=state.health,
+    )
     return case, draft
 
 
 def _earlier(state: EngineState, jump_s: float, now_s: float) -> EngineState:
-    # The last entry lands on now exactly; rounding may not leave the others behind it.
-    served = tuple(replace(s, time_s=min(s.time_s - jump_s, now_s)) for s in state.served)
-    valid_until_s = None if state.valid_until_s is None else state.valid_until_s - jump_s
-    return replace(state, served=served, valid_until_s=valid_until_s)
+    """The state with every remembered time moved back by the jump, but those of bars, which name the bar."""
+
+    def back(time_s: float | None) -> float | None:
+        return None if time_s is None else time_s - jump_s
+
+    a, b, c, d = map(back, state.waiting_s)
+    return replace(
+        state,
+        # The last entry lands on now exactly; rounding may not leave the others behind it.
+        served=tuple(s._replace(time_s=min(s.time_s - jump_s, now_s)) for s in state.served),
+        open=tuple(o._replace(time_s=min(o.time_s - jump_s, now_s)) for o in state.open),
+        valid_until_s=back(state.valid_until_s),
+        breaker_until_s=back(state.breaker_until_s),
+        resumed_s=back(state.resumed_s),
+        waiting_s=(a, b, c, d),
+    )
 
 
 @rule(1, "refuse what is not a number", "validity")
@@ -175,6 +207,31 @@ def feed_age(case: Inputs, draft: Draft) -> Draft:
         draft = draft.strike(feed_age, ("champion", "last_good"), f"the feed is {mode}")
     if mode == "dead":
         draft = draft.strike(feed_age, ("rules",), "the feed is dead")
+    return draft
+
+
+@rule(7, "feeds disagree", "validity")
+def feeds(case: Inputs, draft: Draft) -> Draft:
+    """Take the median of what the sources say for the newest close; where one lies more than
+    ``feeds_degraded_ratio`` from it nothing falls, beyond ``feeds_refused_ratio`` no model is believed."""
+    others = case.market.other_closes
+    if not others or not isinstance(others, tuple):
+        return draft
+    own = () if draft.close is None else (draft.close,)
+    closes = sorted([*own, *(c for c in others if is_number(c) and c > 0)])
+    if len(closes) < 2:
+        return draft
+    middle = len(closes) // 2
+    median = closes[middle] if len(closes) % 2 else (closes[middle - 1] + closes[middle]) / 2.0
+    apart = max(closes[-1] / median - 1.0, 1.0 - closes[0] / median)
+    draft = draft._replace(close=median)
+    if apart <= case.limits.feeds_degraded_ratio:
+        return draft
+    why = f"sources lie up to {apart:.2%} from their median of {median:g}"
+    mode = draft.mode if draft.mode != "fresh" else "degraded"
+    draft = draft._replace(mode=mode).holding(why).note(feeds, why)
+    if apart > case.limits.feeds_refused_ratio:
+        draft = draft.strike(feeds, ("champion", "last_good"), why)
     return draft
 
 
