@@ -7,7 +7,7 @@ order between bounds that are in order leaves it in order.
 from __future__ import annotations
 
 from models.margin.draft import Draft, cap_rates, rule
-from models.margin.types import VALUES, Inputs, is_number
+from models.margin.types import VALUES, ZEROS, Inputs, Rates, is_number, is_rates
 
 
 @rule(2, "absolute floor", "bounds")
@@ -17,10 +17,9 @@ def floor(case: Inputs, draft: Draft) -> Draft:
     """
     limits = case.limits
     after, whys = list(draft.rates), [""] * len(VALUES)
-    known = case.market.long_run_var
-    long_run = [v if is_number(v) and v > 0 else 0.0 for v in known] if isinstance(known, tuple) else []
-    if len(long_run) != len(VALUES):
-        long_run = [0.0] * len(VALUES)
+    long_run = case.market.long_run_var
+    if not is_rates(long_run):
+        long_run = _usable(long_run)
     for i, (_, kind) in enumerate(VALUES):
         # The longer horizon's VaR is the larger; insist, so that the floors are in order.
         normal = max(long_run[i], long_run[i + 1]) if kind == "initial" else long_run[i]
@@ -33,6 +32,14 @@ def floor(case: Inputs, draft: Draft) -> Draft:
                 else f"raised to {limits.floor_scale:g} times the long-run normal VaR"
             )
     return draft.move(floor, after, whys)
+
+
+def _usable(rates: object) -> Rates:
+    """What of four rates is a number above 0, and 0 for the rest."""
+    if not isinstance(rates, tuple) or len(rates) != len(VALUES):
+        return ZEROS
+    a, b, c, d = (r if is_number(r) and r > 0 else 0.0 for r in rates)
+    return a, b, c, d
 
 
 @rule(3, "absolute cap", "bounds")

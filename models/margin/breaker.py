@@ -62,22 +62,26 @@ def breach(case: Inputs, close: float | None, *, breaker: bool = False) -> str:
     if close is None or not case.state.open:
         return ""
     horizons_s = _horizons(case.market.horizons_s)
+    longest_s = horizons_s[1] if breaker else max(horizons_s)
     log_close = math.log(close)
     for entry in reversed(case.state.open):
         age_s = case.now_s - entry.time_s
-        if age_s > max(horizons_s):
+        if age_s > longest_s:
             break
         rise = log_close - math.log(entry.close)
-        for i, (side, kind) in enumerate(VALUES):
-            if breaker and (i not in MAINTENANCE or entry.breaker is None):
-                continue
-            loss = -rise if side == SIDES[0] else rise
-            bound = entry.breaker[i // 2] if breaker and entry.breaker is not None else entry.var[i]
-            if loss > bound and age_s <= horizons_s[i % 2]:
-                name = "99.9 %" if breaker else kind
+        losses = (-rise, rise)
+        bounds: list[tuple[int, float, str]]
+        if breaker:
+            bounds = [(side, bound, "99.9 %") for side, bound in enumerate(entry.breaker or ())]
+        else:
+            bounds = [
+                (i // 2, v, VALUES[i][1]) for i, v in enumerate(entry.var) if age_s <= horizons_s[i % 2]
+            ]
+        for side, bound, name in bounds:
+            if losses[side] > bound:
                 return (
-                    f"the {side} loss of {loss:.2%} over the last {age_s:g} s is beyond the {name} VaR "
-                    f"of {bound:.2%}"
+                    f"the {SIDES[side]} loss of {losses[side]:.2%} over the last {age_s:g} s is beyond the "
+                    f"{name} VaR of {bound:.2%}"
                 )
     return ""
 

@@ -108,9 +108,9 @@ def _answer(case: Inputs, draft: Draft) -> Draft:
 def _decision(case: Inputs, draft: Draft, inputs: Inputs) -> Decision:
     low, high = case.limits.floor_of_base, case.limits.cap_multiplier
     # (limit x base) / base may miss the limit by the last bit.
-    a, b, c, d = (
+    a, b, c, d = [
         max(low, min(r / base, high)) for r, base in zip(draft.rates, draft.base_rates, strict=True)
-    )
+    ]
     return Decision(
         decided_at_s=case.now_s,
         bar_close_s=case.market.last_close_s if is_time(case.market.last_close_s) else None,

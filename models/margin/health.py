@@ -28,7 +28,7 @@ def health(case: Inputs, draft: Draft) -> Draft:
         before.distrusted and worst >= min(limits.health_yellow_breaches, limits.health_red_breaches)
     )
     if red != after.distrusted:
-        after = Health(after.judged, after.breaches, after.waiting, red)
+        after = after._replace(distrusted=red)
     if after is not before:
         draft = draft._replace(health=after)
     if worst >= limits.health_yellow_breaches:
@@ -64,11 +64,11 @@ def _judged(case: Inputs, draft: Draft, known: Health) -> Health:
     if late_s < 0 and bar_s >= waiting.time_s:
         return known
     if draft.close is None or not 0 <= late_s < (known_interval_s(case) or 0.0):
-        return Health(known.judged, known.breaches, None, known.distrusted)
+        return known._replace(waiting=None)
     rise = math.log(draft.close) - math.log(waiting.close)
     number, oldest = known.judged + 1, known.judged + 1 - case.limits.health_window
     long, short = (
-        tuple(n for n in old if n > oldest) + ((number,) if loss > var else ())
+        tuple(n for n in (*old, number) if n > oldest and (n < number or loss > var))
         for old, loss, var in zip(known.breaches, (-rise, rise), waiting.var, strict=True)
     )
     return Health(number, (long, short), None, known.distrusted)
@@ -82,7 +82,7 @@ def _waiting(case: Inputs, draft: Draft, known: Health) -> Health:
     if getattr(champion, "made_at_s", None) != bar_s or not is_rates(champion.var):
         return known
     judged = Judged(bar_s, draft.close, (champion.var[MAINTENANCE[0]], champion.var[MAINTENANCE[1]]))
-    return Health(known.judged, known.breaches, judged, known.distrusted)
+    return known._replace(waiting=judged)
 
 
 def is_sound(health: Health) -> bool:

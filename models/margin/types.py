@@ -8,7 +8,7 @@ travel together, as ``Rates``; they are plain floats, since four numbers are qui
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeGuard
 
 from models.margin.codec import (
@@ -146,8 +146,7 @@ class Judged(NamedTuple):
     var: Pair
 
 
-@dataclass(frozen=True, slots=True)
-class Health:
+class Health(NamedTuple):
     """How the champion has done live (rule 19).
 
     Attributes:
@@ -161,6 +160,9 @@ class Health:
     breaches: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
     waiting: Judged | None = None
     distrusted: bool = False
+
+
+_NEW_HEALTH: Final = Health()
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +197,7 @@ class EngineState:
     resumed_s: float | None = None
     waiting_s: tuple[float | None, float | None, float | None, float | None] = (None, None, None, None)
     buffer: Rates = ZEROS
-    health: Health = field(default_factory=Health)
+    health: Health = _NEW_HEALTH
 
     def to_json(self) -> dict[str, Any]:
         """JSON values; ``from_json`` gives an equal state, to the bit."""
