@@ -16,6 +16,7 @@ from models.margin.types import (
     Decision,
     EngineState,
     MarketState,
+    Open,
     Overrides,
     Rates,
     Served,
@@ -25,11 +26,18 @@ T0 = 1_700_000_000.0 - 1_700_000_000.0 % 3600
 HOUR = 3600.0
 BASE = (0.10, 0.05, 0.10, 0.05)
 VAR = (0.08, 0.04, 0.08, 0.04)
+#: Rules 10 and 11 as they were first: any fall is followed at once, by 5 % an hour, and every change published.
+STEPS_ALONE = Limits(release_ratio=0.0, publish_step=0.0, down_limit_1h=0.05)
 
 
 @pytest.fixture
 def t0() -> float:
     return T0
+
+
+@pytest.fixture
+def steps_alone() -> Limits:
+    return STEPS_ALONE
 
 
 @pytest.fixture
@@ -56,9 +64,16 @@ def candidate() -> Callable[..., Candidate]:
 @pytest.fixture
 def served() -> Callable[..., EngineState]:
     def make(rates: Rates, time_s: float = T0, **changes: object) -> EngineState:
-        """A contract whose last decision served these rates from the champion."""
+        """A contract whose last decision served these rates from the champion, at a close of 100."""
         state = EngineState(
-            (Served(time_s, rates, 100.0, VAR),), "champion", "fresh", "v1", time_s + 2 * HOUR, BASE
+            served=(Served(time_s, rates, None),),
+            open=(Open(time_s, 100.0, VAR, None),),
+            rates=rates,
+            rung="champion",
+            mode="fresh",
+            model_version="v1",
+            valid_until_s=time_s + 2 * HOUR,
+            base_rates=BASE,
         )
         return replace(state, **changes)  # type: ignore[arg-type]
 
@@ -66,8 +81,8 @@ def served() -> Callable[..., EngineState]:
 
 
 @pytest.fixture
-def answer(market: Callable[..., MarketState]) -> Callable[..., Decision]:
-    """``decide`` at ``now_s`` over a fresh feed, unless told otherwise; candidates by keyword."""
+def step(market: Callable[..., MarketState]) -> Callable[..., tuple[Decision, EngineState]]:
+    """``decide`` at ``now_s`` over a fresh feed, unless told otherwise; each candidate goes to its rung."""
 
     def make(
         *given: Candidate,
@@ -75,15 +90,25 @@ def answer(market: Callable[..., MarketState]) -> Callable[..., Decision]:
         state: EngineState | None = None,
         limits: Limits | None = None,
         seen: MarketState | None = None,
-    ) -> Decision:
-        decision, _ = decide(
+        overrides: Overrides | None = None,
+    ) -> tuple[Decision, EngineState]:
+        return decide(
             Candidates(**{c.rung: c for c in given}),
             market(now_s) if seen is None else seen,
             limits or Limits(),
-            Overrides(),
+            overrides or Overrides(),
             state or EngineState(),
             now_s,
         )
-        return decision
+
+    return make
+
+
+@pytest.fixture
+def answer(step: Callable[..., tuple[Decision, EngineState]]) -> Callable[..., Decision]:
+    """The decision of ``step`` alone."""
+
+    def make(*given: Candidate, **named: object) -> Decision:
+        return step(*given, **named)[0]
 
     return make

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from models.margin.base_rate import BaseRateError, BaseRates, base_rates, rate_pair
+from models.margin.base_rate import BaseRateError, BaseRates, Cycle, base_rates, rate_pair
 from models.margin.types import Tail
 
 HOUR, DAY = 3600.0, 86400.0
@@ -44,7 +44,7 @@ def by_hand(closes: np.ndarray) -> tuple[float, ...]:
 
 def test_the_rate_is_the_es_of_all_losses_before_the_month() -> None:
     times, closes = history(130)
-    rates, long_run = made(times, closes).at(APRIL + 5 * DAY)
+    rates, long_run, _, _ = made(times, closes).at(APRIL + 5 * DAY)
     known = closes[times <= APRIL]
     assert rates == pytest.approx(by_hand(known), rel=1e-12)
     variance = np.mean(np.diff(np.log(known)) ** 2)
@@ -62,15 +62,15 @@ def test_it_stands_still_for_a_month() -> None:
 
 def test_the_default_stands_until_there_are_ninety_days() -> None:
     schedule = made(*history(130))
-    assert schedule.at(MARCH) == (DEFAULT, (0.0,) * 4)  # 60 days
+    assert schedule.at(MARCH) == Cycle(DEFAULT)  # 60 days
     assert schedule.at(APRIL)[0] != DEFAULT  # 91 days
 
 
 def test_days_before_the_first_trade_do_not_count() -> None:
     times, closes = history(130)
     closes[: 24 * 10] = np.nan
-    assert made(times, closes).at(APRIL) == (DEFAULT, (0.0,) * 4)
-    assert made(times, np.full(len(times), np.nan)).at(APRIL) == (DEFAULT, (0.0,) * 4)
+    assert made(times, closes).at(APRIL) == Cycle(DEFAULT)
+    assert made(times, np.full(len(times), np.nan)).at(APRIL) == Cycle(DEFAULT)
 
 
 def test_no_backtest_sees_the_future() -> None:
@@ -94,43 +94,43 @@ def test_a_server_asks_for_the_present_month_only() -> None:
 def test_a_month_without_bars_still_begins() -> None:
     times, closes = history(110)
     assert times[-1] < MAY < times[-1] + 30 * DAY
-    rates, _ = made(times, closes, since_s=MAY + DAY).at(MAY + DAY)
+    rates = made(times, closes, since_s=MAY + DAY).at(MAY + DAY).base
     assert rates == pytest.approx(by_hand(closes), rel=1e-12)
 
 
 def test_the_venues_own_rates_stand_at_all_times_and_rule_2_keeps_its_variance() -> None:
     given = (0.2, 0.1, 0.2, 0.1)
     schedule = made(*history(130), given=given)
-    assert schedule.at(MARCH) == (given, (0.0,) * 4)
-    rates, long_run = schedule.at(APRIL)
+    assert schedule.at(MARCH) == Cycle(given)
+    rates, long_run, _, stressed = schedule.at(APRIL)
     assert rates == given
     assert min(long_run) > 0
+    assert min(stressed) > 0
 
 
 def test_a_price_that_does_not_move_gets_the_default() -> None:
     times, closes = history(130)
-    rates, long_run = made(times, np.full(len(closes), 5.0)).at(APRIL)
-    assert rates == DEFAULT
-    assert long_run == (0.0,) * 4
+    assert made(times, np.full(len(closes), 5.0)).at(APRIL) == Cycle(DEFAULT)
 
 
 def test_rates_do_not_exceed_the_notional() -> None:
     times, closes = history(130)
     closes = np.exp(np.log(closes) * 60)
-    rates, _ = made(times, closes).at(APRIL)
+    rates, _, _, stressed = made(times, closes).at(APRIL)
     assert max(rates) == 1.0
     assert rates[0] >= rates[1]
     assert rates[2] >= rates[3]
+    assert stressed == (1.0,) * 4
 
 
 def test_no_bars_at_all() -> None:
     schedule = made(np.array([]), np.array([]))
-    assert schedule.at(APRIL) == (DEFAULT, (0.0,) * 4)
+    assert schedule.at(APRIL) == Cycle(DEFAULT)
 
 
 def test_before_the_first_month_the_first_entry_counts() -> None:
-    schedule = BaseRates((10.0, 20.0), ((0.1,) * 4, (0.2,) * 4), ((0.0,) * 4, (0.3,) * 4))
-    assert [schedule.at(t)[0][0] for t in (0.0, 10.0, 19.9, 20.0, 1e9)] == [0.1, 0.1, 0.1, 0.2, 0.2]
+    schedule = BaseRates((10.0, 20.0), (Cycle((0.1,) * 4), Cycle((0.2,) * 4)))
+    assert [schedule.at(t).base[0] for t in (0.0, 10.0, 19.9, 20.0, 1e9)] == [0.1, 0.1, 0.1, 0.2, 0.2]
 
 
 @pytest.mark.parametrize("pair", [(0.05, 0.1), (0.1, 0.0), (1.5, 0.1), (math.nan, 0.1), (0.1, None)])

@@ -3,7 +3,6 @@
 import pytest
 
 from models.margin.engine import decide
-from models.margin.limits import Limits
 from models.margin.types import Candidates, Overrides
 
 GOOD = (0.20, 0.10, 0.20, 0.10)
@@ -58,23 +57,24 @@ def test_cap_is_the_most_that_rule_3_allows(answer, market) -> None:
 
 @pytest.mark.parametrize("rung", ["last_good", "rules"])
 def test_a_step_down_the_ladder_lowers_nothing_and_the_next_decision_may(
-    candidate, served, market, t0, rung
+    candidate, served, market, steps_alone, t0, rung
 ) -> None:
     low = (0.10, 0.05, 0.10, 0.05)
     bad = candidate((float("nan"),) * 4, made_at_s=t0 + 3600)
     spare = candidate(low, rung, made_at_s=t0 + 3600)
     given = Candidates(champion=bad, **{rung: spare})
-    first, state = decide(given, market(t0 + 3600), Limits(), Overrides(), served(GOOD), t0 + 3600)
+    first, state = decide(given, market(t0 + 3600), steps_alone, Overrides(), served(GOOD), t0 + 3600)
     assert (first.rung, first.served_rates) == (rung, GOOD)
-    second, _ = decide(given, market(t0 + 7200), Limits(), Overrides(), state, t0 + 7200)
+    second, _ = decide(given, market(t0 + 7200), steps_alone, Overrides(), state, t0 + 7200)
     # last_good never falls; the rules rung falls by 5 % an hour.
     expected = {"last_good": GOOD, "rules": (0.19, 0.095, 0.19, 0.095)}[rung]
     assert second.served_rates == pytest.approx(expected, rel=1e-12)
 
 
-def test_a_step_up_the_ladder_follows_the_better_rung(answer, candidate, served, t0) -> None:
+def test_a_step_up_the_ladder_follows_the_better_rung(answer, candidate, served, steps_alone, t0) -> None:
     state = served(GOOD, rung="static")
-    decision = answer(candidate((0.1, 0.05, 0.1, 0.05), made_at_s=t0 + 3600), now_s=t0 + 3600, state=state)
+    low = candidate((0.1, 0.05, 0.1, 0.05), made_at_s=t0 + 3600)
+    decision = answer(low, now_s=t0 + 3600, state=state, limits=steps_alone)
     assert decision.rung == "champion"
     assert decision.served_rates == pytest.approx((0.19, 0.095, 0.19, 0.095), rel=1e-12)
 

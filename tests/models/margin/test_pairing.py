@@ -2,15 +2,19 @@
 
 import pytest
 
+from models.margin.limits import Limits
+
 OLD = (0.20, 0.10, 0.13, 0.13)
 CROSSED = (0.30, 0.15, 0.15, 0.16)  # the short's initial lies below its maintenance
 
 
-def test_the_old_decision_stands_as_a_whole_until_it_expires(answer, candidate, served, t0) -> None:
+def test_the_old_decision_stands_as_a_whole_until_it_expires(
+    answer, candidate, served, steps_alone, t0
+) -> None:
     crossed = candidate(CROSSED, made_at_s=t0 + 3600)
     rules = candidate((0.24, 0.12, 0.24, 0.12), "rules", made_at_s=t0 + 3600)
     state = served(OLD, rung="last_good", model_version="v0")
-    decision = answer(crossed, rules, now_s=t0 + 3600, state=state)
+    decision = answer(crossed, rules, now_s=t0 + 3600, state=state, limits=steps_alone)
     assert decision.served_rates == OLD
     assert (decision.rung, decision.model_version) == ("last_good", "v0")
     assert decision.valid_until_s == t0 + 7200  # not extended
@@ -19,11 +23,11 @@ def test_the_old_decision_stands_as_a_whole_until_it_expires(answer, candidate, 
     assert "champion puts short initial" in why[0]
 
 
-def test_then_the_next_rung_answers_as_a_whole(answer, candidate, served, t0) -> None:
+def test_then_the_next_rung_answers_as_a_whole(answer, candidate, served, steps_alone, t0) -> None:
     now_s = t0 + 7201
     crossed = candidate(CROSSED, made_at_s=now_s)
     rules = candidate((0.24, 0.12, 0.24, 0.12), "rules", made_at_s=now_s)
-    decision = answer(crossed, rules, now_s=now_s, state=served(OLD))
+    decision = answer(crossed, rules, now_s=now_s, state=served(OLD), limits=steps_alone)
     # The last value does not fall to 0.12: the answer stepped down the ladder.
     assert (decision.rung, decision.served_rates) == ("rules", (0.24, 0.12, 0.24, 0.13))
 
@@ -42,14 +46,16 @@ def test_a_crossed_rules_forecast_does_not_part_the_pair_of_the_model(answer, ca
     # Rule 10 holds nothing below the rules engine's need: 0.18 for maintenance must lift initial too.
     rules = candidate((0.10, 0.18, 0.10, 0.05), "rules")
     model = candidate((0.80, 0.40, 0.80, 0.40))
-    decision = answer(model, rules, now_s=t0 + 60, state=served((0.11, 0.10, 0.20, 0.10)))
+    wide = Limits(band_low=0.001, band_high=1000.0)  # or rule 4 would hold the short at twice 10 % and 5 %
+    decision = answer(model, rules, now_s=t0 + 60, state=served((0.11, 0.10, 0.20, 0.10)), limits=wide)
     assert decision.rung == "champion"
     assert decision.served_rates == pytest.approx((0.18, 0.18, 0.25, 0.125), rel=1e-12)
 
 
-def test_what_is_checked_is_the_clamped_whole(answer, candidate, served, t0) -> None:
+def test_what_is_checked_is_the_clamped_whole(answer, candidate, served, steps_alone, t0) -> None:
     # The requirement is crossed on the short side; the steps of rule 10 leave 0.19 and 0.125, in order.
-    decision = answer(candidate(CROSSED), now_s=t0 + 3600, state=served((0.20, 0.10, 0.20, 0.10)))
+    state = served((0.20, 0.10, 0.20, 0.10))
+    decision = answer(candidate(CROSSED), now_s=t0 + 3600, state=state, limits=steps_alone)
     assert decision.rung == "champion"
     assert decision.served_rates == pytest.approx((0.25, 0.125, 0.19, 0.125), rel=1e-12)
 

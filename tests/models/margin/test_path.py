@@ -8,7 +8,8 @@ from models.margin.path import lowest_since
 from models.margin.types import Candidates, EngineState, Overrides, Served
 
 NOW = (0.20, 0.10, 0.20, 0.10)
-VAR = (0.08, 0.04, 0.08, 0.04)
+#: No model lies outside this band.
+NO_BAND = Limits(band_low=0.001, band_high=1000.0)
 
 
 def test_the_first_decision_has_no_path(answer, candidate) -> None:
@@ -25,25 +26,25 @@ def test_up_by_a_quarter_within_an_hour(answer, candidate, served, t0) -> None:
     assert decision.required_rates[0] == 0.40
 
 
-def test_small_steps_within_the_hour_do_not_add_up(candidate, market, served, t0) -> None:
+def test_small_steps_within_the_hour_do_not_add_up(candidate, market, served, steps_alone, t0) -> None:
     state, rates = served(NOW), []
     for minute in range(1, 61):
         now_s = t0 + 60 * minute
         high = candidate((0.8, 0.4, 0.8, 0.4), made_at_s=now_s)
         decision, state = decide(
-            Candidates(champion=high), market(now_s), Limits(), Overrides(), state, now_s
+            Candidates(champion=high), market(now_s), steps_alone, Overrides(), state, now_s
         )
         rates.append(decision.served_rates[0])
     assert max(rates) == pytest.approx(0.25, rel=1e-12)
 
 
-def test_up_by_sixty_percent_within_a_day(candidate, market, served, t0) -> None:
+def test_up_by_sixty_percent_within_a_day(candidate, market, served, steps_alone, t0) -> None:
     state, rates = served(NOW), []
     for hour in range(1, 50):
         now_s = t0 + 3600 * hour
         high = candidate((0.9, 0.4, 0.9, 0.4), made_at_s=now_s)
         decision, state = decide(
-            Candidates(champion=high), market(now_s), Limits(), Overrides(), state, now_s
+            Candidates(champion=high), market(now_s), steps_alone, Overrides(), state, now_s
         )
         rates.append(decision.served_rates[0])
     # 0.20 x 1.25 = 0.25, then 0.3125, then 1.6 x 0.20 until the rate of a day ago is 0.25.
@@ -53,16 +54,15 @@ def test_up_by_sixty_percent_within_a_day(candidate, market, served, t0) -> None
 
 def test_the_reference_is_the_lowest_rate_of_the_window(candidate, market, t0) -> None:
     # An hour ago 0.20, half an hour ago 0.195: the step of an hour begins at 0.195.
+    lower = (0.195, 0.10, 0.20, 0.10)
     state = EngineState(
-        (
-            Served(t0, NOW, 100.0, VAR),
-            Served(t0 + 1800, (0.195, 0.10, 0.20, 0.10), 100.0, VAR),
-        ),
-        "champion",
-        "fresh",
-        "v1",
-        t0 + 7200,
-        (0.10, 0.05, 0.10, 0.05),
+        served=(Served(t0, NOW, None), Served(t0 + 1800, lower, None)),
+        rates=lower,
+        rung="champion",
+        mode="fresh",
+        model_version="v1",
+        valid_until_s=t0 + 7200,
+        base_rates=(0.10, 0.05, 0.10, 0.05),
     )
     high = candidate((0.9, 0.4, 0.9, 0.4), made_at_s=t0 + 3600)
     decision, _ = decide(
@@ -73,7 +73,7 @@ def test_the_reference_is_the_lowest_rate_of_the_window(candidate, market, t0) -
 
 def test_lowest_since_counts_the_rate_in_force_when_the_window_began() -> None:
     entries = tuple(
-        Served(time_s, (rate, rate, rate, rate), None, None)
+        Served(time_s, (rate, rate, rate, rate), None)
         for time_s, rate in ((0.0, 1.0), (10.0, 2.0), (20.0, 4.0), (30.0, 3.0))
     )
     assert lowest_since(entries, 30.0) == (3.0,) * 4
@@ -86,7 +86,7 @@ def test_lowest_since_counts_the_rate_in_force_when_the_window_began() -> None:
 def test_never_held_below_what_the_rules_engine_requires(answer, candidate, served, t0) -> None:
     high = candidate((0.9, 0.45, 0.9, 0.45))
     rules = candidate((0.60, 0.12, 0.21, 0.10), "rules")
-    decision = answer(high, rules, now_s=t0 + 60, state=served(NOW))
+    decision = answer(high, rules, now_s=t0 + 60, state=served(NOW), limits=NO_BAND)
     assert decision.rung == "champion"
     assert decision.served_rates == pytest.approx((0.60, 0.125, 0.25, 0.125), rel=1e-12)
 
@@ -111,7 +111,8 @@ def test_a_rate_that_meets_no_limit_leaves_no_trace(answer, candidate, served, t
 
 def test_the_rules_engine_does_not_raise_what_the_model_asks(answer, candidate, served, t0) -> None:
     rules = candidate((0.60, 0.30, 0.60, 0.30), "rules")
-    decision = answer(candidate((0.22, 0.10, 0.20, 0.10)), rules, now_s=t0 + 60, state=served(NOW))
+    asks = candidate((0.22, 0.10, 0.20, 0.10))
+    decision = answer(asks, rules, now_s=t0 + 60, state=served(NOW), limits=NO_BAND)
     assert decision.served_rates == (0.22, 0.10, 0.20, 0.10)
 
 
@@ -171,22 +172,25 @@ def test_without_horizons_there_is_no_breach(answer, candidate, market, served, 
         (10 * 3600, 0.19),  # an outage saves up one hour, no more
     ],
 )
-def test_down_by_five_percent_an_hour_pro_rata(answer, candidate, served, t0, age_s, lowest) -> None:
+def test_down_by_five_percent_an_hour_pro_rata(
+    answer, candidate, served, steps_alone, t0, age_s, lowest
+) -> None:
     now_s = t0 + age_s
     low = candidate((0.12, 0.10, 0.199, 0.10), made_at_s=now_s)
-    decision = answer(low, now_s=now_s, state=served(NOW))
+    decision = answer(low, now_s=now_s, state=served(NOW), limits=steps_alone)
     assert decision.served_rates == pytest.approx((lowest, 0.10, max(lowest, 0.199), 0.10), rel=1e-12)
 
 
-def test_bars_longer_than_an_hour_fall_by_the_bar(answer, candidate, market, served, t0) -> None:
+def test_bars_longer_than_an_hour_fall_by_the_bar(answer, candidate, market, served, steps_alone, t0) -> None:
     now_s = t0 + 7200
     low = candidate((0.12, 0.06, 0.12, 0.06), made_at_s=now_s)
-    decision = answer(low, now_s=now_s, state=served(NOW), seen=market(now_s, interval_s=7200.0))
+    seen = market(now_s, interval_s=7200.0)
+    decision = answer(low, now_s=now_s, state=served(NOW), seen=seen, limits=steps_alone)
     assert decision.served_rates[0] == pytest.approx(0.20 * 0.95**2, rel=1e-12)
 
 
 def test_any_two_rates_an_hour_apart_keep_to_the_limits_whatever_the_tick(
-    candidate, market, served, t0
+    candidate, market, served, steps_alone, t0
 ) -> None:
     """A requirement that swings every tick, decided every five minutes for two days."""
     state, path = served(NOW), [(t0, NOW)]
@@ -195,7 +199,7 @@ def test_any_two_rates_an_hour_apart_keep_to_the_limits_whatever_the_tick(
         level = (0.9, 0.05, 0.3, 0.9, 0.1, 0.1, 0.1)[tick % 7]
         swing = candidate((level, level / 2, level, level / 2), made_at_s=now_s)
         decision, state = decide(
-            Candidates(champion=swing), market(now_s), Limits(), Overrides(), state, now_s
+            Candidates(champion=swing), market(now_s), steps_alone, Overrides(), state, now_s
         )
         path.append((now_s, decision.served_rates))
     for j, (end_s, end) in enumerate(path):

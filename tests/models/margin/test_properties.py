@@ -17,6 +17,7 @@ from models.margin.types import (
     Inputs,
     MarketState,
     Overrides,
+    Open,
     Served,
 )
 
@@ -173,7 +174,14 @@ def test_what_is_served_does_not_fall_as_the_requirement_rises(
     now_s = T0 + age_s
     base = (0.1, 0.05, 0.1, 0.05)
     state = EngineState(
-        (Served(T0, before, 100.0, (0.08, 0.04, 0.08, 0.04)),), "champion", "fresh", "v", T0 + 7200, base
+        served=(Served(T0, before, None),),
+        open=(Open(T0, 100.0, (0.08, 0.04, 0.08, 0.04), None),),
+        rates=before,
+        rung="champion",
+        mode="fresh",
+        model_version="v",
+        valid_until_s=T0 + 7200,
+        base_rates=base,
     )
     market = MarketState(
         True, 3600.0, now_s - lag_s, 1000, close, base, (long_run, 0.01, 0.01, 0.01), (14400.0, 3600.0)
@@ -202,7 +210,16 @@ def test_a_change_of_rung_caused_by_bad_input_lowers_nothing(before, spoil, junk
     base = (0.1, 0.05, 0.1, 0.05)
     held = tuple(min(max(r, 0.6 * b), 10 * b, 1.0) for r, b in zip(before, base, strict=True))
     now_s = T0 + 3600
-    state = EngineState((Served(T0, held, 100.0, held),), "champion", "fresh", "v", T0 + 7200, base)
+    state = EngineState(
+        served=(Served(T0, held, None),),
+        open=(Open(T0, 100.0, held, None),),
+        rates=held,
+        rung="champion",
+        mode="fresh",
+        model_version="v",
+        valid_until_s=T0 + 7200,
+        base_rates=base,
+    )
     bad = [0.2, 0.1, 0.2, 0.1]
     bad[spoil] = junk if junk != 1e12 and junk != 1e308 and junk != 5e-324 else math.nan
     low = (0.06, 0.03, 0.06, 0.03)

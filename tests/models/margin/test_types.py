@@ -52,9 +52,9 @@ def test_a_state_survives_its_json_to_the_bit(served) -> None:
         ("rung", "best", "rung is 'best'; it must be one of"),
         ("mode", "tired", "mode is 'tired'; it must be one of"),
         ("valid_until_s", math.nan, "valid_until_s is nan; it must be a finite number"),
-        ("base_rates", [0.1, 0.1], r"base_rates is \[0.1, 0.1\]; it must be four finite numbers above 0"),
-        ("model_version", 3, "model_version is 3; it must be a text"),
-        ("extra", 1, "EngineState is .* with exactly"),
+        ("base_rates", [0.1, 0.1], r"base_rates is \[0.1, 0.1\]; it must be a list of 4"),
+        ("model_version", 3, "model_version is 3; it must be of type str"),
+        ("extra", 1, "state is .*'extra'.* it must be an object with exactly"),
     ],
 )
 def test_a_state_that_cannot_be_read_is_refused(served, field, value, message) -> None:
@@ -64,20 +64,30 @@ def test_a_state_that_cannot_be_read_is_refused(served, field, value, message) -
 
 
 @pytest.mark.parametrize(
-    ("field", "value"),
-    [("time_s", "soon"), ("rates", [0.1, 0.1, 0.1, -0.1]), ("close", math.inf), ("var", [1])],
+    ("memory", "field", "value"),
+    [
+        ("served", "time_s", "soon"),
+        ("served", "rates", [0.1, 0.1, 0.1, -0.1]),
+        ("served", "asked", [0.1, 0.1, 0.1, 0.0]),
+        ("open", "time_s", None),
+        ("open", "close", math.inf),
+        ("open", "close", 0.0),
+        ("open", "var", [1]),
+        ("open", "var", [0.1, 0.1, -0.1, 0.1]),
+        ("open", "breaker", [0.1, 0.1, 0.1]),
+    ],
 )
-def test_a_memory_that_cannot_be_read_is_refused(served, field, value) -> None:
+def test_a_memory_that_cannot_be_read_is_refused(served, memory, field, value) -> None:
     content = served(GOOD).to_json()
-    content["served"][0][field] = value
-    with pytest.raises(StateError, match=rf"served\[0\].{field} is "):
+    content[memory][0][field] = value
+    with pytest.raises(StateError, match=rf"{memory}\[0\].{field} is "):
         EngineState.from_json(content)
 
 
 def test_a_memory_out_of_order_is_refused() -> None:
-    entries = (Served(2.0, GOOD, None, None), Served(1.0, GOOD, None, None))
+    entries = (Served(2.0, GOOD, None), Served(1.0, GOOD, None))
     with pytest.raises(StateError, match="in order of time"):
-        EngineState.from_json(EngineState(served=entries).to_json())
+        EngineState.from_json(EngineState(served=entries, rates=GOOD).to_json())
 
 
 def test_the_decision_as_json_is_strict_and_complete(answer, candidate) -> None:
