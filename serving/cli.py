@@ -1,7 +1,7 @@
-"""The command line of this room: ``serve``, ``replay`` and ``draw``.
+"""The command line of this room: ``serve``, ``replay``, ``draw`` and ``audit``.
 
-Exit codes: 0 done (or stopped by Ctrl-C), 2 bad arguments, settings, bars or store (one line on stderr), 3
-the server that a replay feeds refused bars or went away.
+Exit codes: 0 done (or stopped by Ctrl-C), 1 ``audit`` found something altered, 2 bad arguments, settings,
+bars or store (one line on stderr), 3 the server that a replay feeds refused bars or went away.
 """
 
 from __future__ import annotations
@@ -10,35 +10,28 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-import pandas as pd
 import typer
 from rich.console import Console
 
 from features.bars import BarError
 from features.durations import parse_duration
 from models.settings import SettingsError
+from serving.commands import audit
 from serving.replay import ReplayError, parse_speed, replay
 from serving.serve import serve
 from serving.settings import ServingSettings
 from serving.store.bars import ContradictionError
 from serving.store.engine import StoreError
+from serving.times import parse_time
 
 app = typer.Typer(
-    help="Serve margin multipliers, feed recorded bars, draw decisions.",
+    help="Serve margin multipliers, feed recorded bars, draw and audit decisions.",
     no_args_is_help=True,
     rich_markup_mode=None,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-
-def parse_time(text: str) -> pd.Timestamp:
-    """A time in ISO 8601; without a zone it is UTC. Raises ``ValueError``."""
-    try:
-        time = pd.Timestamp(text)
-    except ValueError as error:
-        raise ValueError(f"time {text!r} is not understood; write 2025-09-01 or 2025-09-01T12:00Z") from error
-    return time.tz_localize("UTC") if time.tzinfo is None else time.tz_convert("UTC")
+app.add_typer(audit.app, name="audit")
 
 
 @app.command("serve")

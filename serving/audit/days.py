@@ -11,7 +11,7 @@ have been published never changes. A day without decisions has no root of its ow
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -76,6 +76,18 @@ def close_day(day: str, heads: Iterable[Head], previous_hash: str | None) -> Day
 def day_hash(day: str, top: str, leaves: int, previous_hash: str) -> str:
     """The hash of a closed day with so many leaves."""
     return link(DOMAIN, previous_hash, {"day": day, "leaves": leaves, "root": top})
+
+
+def holding(days: Sequence[DayRoot], day: str) -> DayRoot:
+    """Of closed days, oldest first, the one whose root holds for ``day``: its own, or the newest before it.
+    Raises ``ValueError`` for a day that is not closed yet, or lies before the first."""
+    holds = next((d for d in reversed(days) if d.day <= day), None)
+    if holds is None or day > days[-1].day:
+        closed = f"{days[0].day} to {days[-1].day}" if days else "none"
+        raise ValueError(
+            f"{day} is not closed here (closed: {closed}); the first decision of a later day closes it"
+        )
+    return holds
 
 
 def inclusion_proof(day: str, heads: Iterable[Head], symbol: str) -> dict[str, Any]:

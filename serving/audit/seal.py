@@ -62,3 +62,15 @@ def hash_of(columns: Columns, previous_hash: str, record_hash: str) -> str:
         "record_sha256": record_hash,
     }
     return link(domain(columns.symbol), previous_hash, content)
+
+
+def is_sealed(
+    columns: Columns, record: str, previous_hash: str | None, record_hash: str | None, own: str | None
+) -> bool:
+    """Whether row and record are those that were hashed."""
+    if previous_hash is None or record_hash is None:
+        return False
+    try:
+        return digest(record) == record_hash and hash_of(columns, previous_hash, record_hash) == own
+    except (ValueError, TypeError):
+        return False

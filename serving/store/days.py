@@ -43,12 +43,6 @@ def newest_day(connection: Connection) -> DayRoot | None:
     return None if found is None else DayRoot(*found)
 
 
-def closed_days(connection: Connection) -> list[str]:
+def read_days(connection: Connection) -> list[DayRoot]:
     """Every closed day, oldest first."""
-    return list(connection.scalars(select(ClosedDay.day).order_by(ClosedDay.day)))
-
-
-def read_day(connection: Connection, day: str) -> DayRoot | None:
-    """A closed day, None where it has no root of its own."""
-    found = connection.execute(select(*_COLUMNS).where(ClosedDay.day == day)).one_or_none()
-    return None if found is None else DayRoot(*found)
+    return [DayRoot(*row) for row in connection.execute(select(*_COLUMNS).order_by(ClosedDay.day))]

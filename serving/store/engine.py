@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
@@ -21,7 +23,7 @@ class StoreError(RuntimeError):
 
 def store_engine(url: str) -> Engine:
     """An engine whose transactions are real on both databases. Raises ``StoreError`` where the folder is
-    missing."""
+    missing; ``reading_engine`` is for those who only read."""
     parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite":
         return create_engine(url, json_serializer=_json_text, pool_pre_ping=True)
@@ -42,6 +44,34 @@ def store_engine(url: str) -> Engine:
     def _begin(connection: Connection) -> None:
         # Two that read first and write later would deadlock; take the write lock at once.
         connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return engine
+
+
+def reading_engine(url: str) -> Engine:
+    """An engine that cannot write, and never makes a writer wait. Raises ``StoreError`` where there is no
+    store.
+
+    Text that is not UTF-8 (somebody wrote into the file) is read as surrogates, not refused.
+    """
+    parsed = make_url(url)
+    if parsed.get_backend_name() != "sqlite":
+        return create_engine(url, pool_pre_ping=True, execution_options={"postgresql_readonly": True})
+    file = Path(parsed.database or "")
+    if not file.is_file():
+        raise StoreError(f"there is no store at {file}; name the database that the server uses")
+    engine = create_engine(
+        f"sqlite:///file:{quote(str(file))}?mode=ro&uri=true", connect_args={"timeout": BUSY_S}
+    )
+
+    @event.listens_for(engine, "connect")
+    def _prepare(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None
+        connection.text_factory = partial(str, encoding="utf-8", errors="surrogateescape")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN")
 
     return engine
 

@@ -12,8 +12,9 @@ import pandas as pd
 import pytest
 
 from features.bars import Market
-from serving.cli import main, parse_time
+from serving.cli import main
 from serving.replay import Feed, ReplayError, beneath, closes, multiplier_table, parse_speed, why
+from serving.times import parse_time
 
 
 def feed_of(answers: list[Any], pauses: list[float] | None = None) -> tuple[Feed, list[httpx.Request]]:

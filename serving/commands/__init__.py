@@ -1,0 +1,1 @@
+"""Verbs that have verbs of their own."""
