@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from models.margin.base_rate import Cycle
 from models.margin.types import Candidate, EngineState, Rates
 from serving.outlook import Forecast, Seen
 from serving.rules_rung import WeeklyTail
@@ -14,30 +15,29 @@ from serving.store.decisions import StoredContract
 
 @dataclass(frozen=True)
 class MonthlyRates:
-    """Base rates and long-run VaR of a month (see ``models.margin.base_rate``), and the settings they came
-    from."""
+    """What stands for a month (see ``models.margin.base_rate``), and the settings it came from."""
 
     month_s: int
     settings: str
-    base: Rates
-    long_run_var: Rates
+    cycle: Cycle
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "month_s": self.month_s,
-            "settings": self.settings,
-            "base": list(self.base),
-            "long_run_var": list(self.long_run_var),
-        }
+        cycle = {name: list(values) for name, values in self.cycle._asdict().items()}
+        return {"month_s": self.month_s, "settings": self.settings, **cycle}
 
     @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> MonthlyRates:
-        return cls(
-            content["month_s"],
-            content["settings"],
+    def from_json(cls, content: Mapping[str, Any]) -> MonthlyRates | None:
+        """None for what was stored before there were extremes; it is found anew."""
+        if not set(Cycle._fields) <= set(content):
+            return None
+        long, short = content["extreme_losses"]
+        cycle = Cycle(
             _rates(content["base"]),
             _rates(content["long_run_var"]),
+            (long, short),
+            _rates(content["stressed_rates"]),
         )
+        return cls(content["month_s"], content["settings"], cycle)
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Memory:
     Attributes:
         last_good: the newest champion forecast that answered, for the second rung.
         tail: the rules rung's residual tail of the week.
-        rates: base rates of the month.
+        rates: base rates and extremes of the month.
         champion: the version of the champion at the last decision, empty for none.
     """
 
@@ -112,11 +112,16 @@ def _seen_to_json(seen: Seen) -> dict[str, Any]:
         "made_at_s": c.made_at_s,
         "valid_until_s": c.valid_until_s,
         "model_version": c.model_version,
+        "breaker": None if c.breaker is None else list(c.breaker),
+        "confidence": c.confidence,
+        "drift": c.drift,
         "forecast": seen.forecast.to_json(),
     }
 
 
 def _seen_from_json(content: Mapping[str, Any]) -> Seen:
+    # The last three are absent from what was stored before the rules looked at them.
+    breaker = content.get("breaker")
     return Seen(
         Candidate(
             "last_good",
@@ -125,6 +130,9 @@ def _seen_from_json(content: Mapping[str, Any]) -> Seen:
             content["made_at_s"],
             content["valid_until_s"],
             content["model_version"],
+            None if breaker is None else (breaker[0], breaker[1]),
+            content.get("confidence", 1.0),
+            content.get("drift", 0.0),
         ),
         Forecast.from_json(content["forecast"]),
     )

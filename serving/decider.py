@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from features.durations import format_duration, whole_bars
 from features.pipeline import FeatureFrame
 from models.margin import engine, fhs
-from models.margin.base_rate import base_rates, rate_pair
+from models.margin.base_rate import Cycle, base_rates, rate_pair
 from models.margin.requirement import RequirementError
 from models.margin.types import Candidates, Decision, MarketState, Overrides, Rates
 from models.settings import MarginSettings, SettingsError
@@ -118,20 +118,18 @@ class Decider:
         yet)."""
         symbol, memory = contract.symbol, contract.memory
         newest = None if until_s is None else self.window.newest_close(symbol, until_s)
-        base, long_run_var = (
-            (self._default(symbol), (0.0, 0.0, 0.0, 0.0))
-            if memory.rates is None
-            else (memory.rates.base, memory.rates.long_run_var)
-        )
+        cycle = Cycle(self._default(symbol)) if memory.rates is None else memory.rates.cycle
         market = MarketState(
             known_symbol=True,
             interval_s=float(self.interval_s),
             last_close_s=None if newest is None else float(newest[0]),
             bars=(0 if until_s is None else int(np.isfinite(self.window.closes(symbol, until_s)).sum())),
             close=None if newest is None else newest[1],
-            base_rates=base,
-            long_run_var=long_run_var,
+            base_rates=cycle.base,
+            long_run_var=cycle.long_run_var,
             horizons_s=(self.needs.initial.horizon_s, self.needs.maintenance.horizon_s),
+            extreme_losses=cycle.extreme_losses,
+            stressed_rates=cycle.stressed_rates,
         )
         good = memory.last_good
         candidates = Candidates(
@@ -280,8 +278,7 @@ class Decider:
             given=given,
             since_s=float(month_s),
         )
-        base, long_run_var = found.at(float(month_s))
-        return MonthlyRates(month_s, settings, base, long_run_var)
+        return MonthlyRates(month_s, settings, found.at(float(month_s)))
 
     def _given(self, symbol: str) -> Rates | None:
         pair = self._margin.base_rates.get(symbol)

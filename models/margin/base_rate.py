@@ -1,10 +1,12 @@
-"""Base rates: the venue's own static rates, or rates through the cycle; and the long-run variance of rule 2.
+"""What a contract's history says once a month: base rates, long-run variance (rule 2), extremes (rule 12).
+
+A base rate is the venue's own static rate, or the rate through the cycle.
 
 The through-the-cycle rate of a kind is the margin rate of the ES at its level, over its horizon, of all
 losses that had matured by the decision. It is refreshed at the start of each month (UTC) and holds for that
 month, so that a backtest sees no future and a venue sees a number that stands still. The long-run normal VaR
 follows the same clock: ``Phi^-1(0.99) x sqrt(h x mean squared one-bar log return)`` as a margin rate, h the
-horizon in bars.
+horizon in bars. So do the extreme bar and the stressed requirement (``stress``).
 """
 
 from __future__ import annotations
@@ -13,49 +15,60 @@ import bisect
 import math
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.margin.fhs import horizon_in_bars, logarithms, tail_quantiles
+from models.margin.fhs import horizon_in_bars, logarithms, scale, tail_quantiles
 from models.margin.requirement import margin_rates
-from models.margin.types import SIDES, Rates, Tail, is_rates
+from models.margin.stress import LEAST_RATE, Stress
+from models.margin.types import SIDES, ZEROS, Pair, Rates, Tail, is_rates
 
 Array = NDArray[np.float64]
 
 #: No through-the-cycle rate from less history; until then the default stands.
 MINIMUM_HISTORY_S: Final = 90 * 86400.0
-#: A lower through-the-cycle rate, one basis point, is a price that does not trade; the default stands.
-LEAST_RATE: Final = 1e-4
 #: Rule 2 measures the long-run variance by this VaR.
 _NORMAL_99: Final = NormalDist().inv_cdf(0.99)
-_UNKNOWN: Final[Rates] = (0.0, 0.0, 0.0, 0.0)
 
 
 class BaseRateError(ValueError):
     """A given or default pair of rates is impossible; the message names it, the bound and the remedy."""
 
 
+class Cycle(NamedTuple):
+    """What stands for a month; all of it was known at the month's start.
+
+    Attributes:
+        base: base rates; initial >= maintenance.
+        long_run_var: margin rates of the long-run normal VaR; zeros where history is too short.
+        extreme_losses: the one-bar log loss of long and short exceeded in 0.03 % of bars; 0 where unknown.
+        stressed_rates: the 90 % quantile of past requirements of the rules engine; zeros where unknown.
+    """
+
+    base: Rates
+    long_run_var: Rates = ZEROS
+    extreme_losses: Pair = (0.0, 0.0)
+    stressed_rates: Rates = ZEROS
+
+
 @dataclass(frozen=True)
 class BaseRates:
-    """Base rates and long-run normal VaR of one contract over time; each entry holds until the next.
+    """One contract over time; each entry holds until the next.
 
     Attributes:
         from_s: when each entry begins, ascending, seconds since 1970 UTC; what is asked for before the first
             gets the first.
-        rates: base rates; initial >= maintenance.
-        long_run_var: margin rates of the long-run normal VaR; zeros where history is too short.
+        cycles: what stands from then on.
     """
 
     from_s: tuple[float, ...]
-    rates: tuple[Rates, ...]
-    long_run_var: tuple[Rates, ...]
+    cycles: tuple[Cycle, ...]
 
-    def at(self, time_s: float) -> tuple[Rates, Rates]:
-        """Base rates and long-run normal VaR in force at a time."""
-        i = max(bisect.bisect_right(self.from_s, time_s) - 1, 0)
-        return self.rates[i], self.long_run_var[i]
+    def at(self, time_s: float) -> Cycle:
+        """What stands at a time."""
+        return self.cycles[max(bisect.bisect_right(self.from_s, time_s) - 1, 0)]
 
 
 def rate_pair(initial: float, maintenance: float, name: str) -> Rates:
@@ -82,7 +95,7 @@ def base_rates(
     given: Rates | None = None,
     since_s: float = -math.inf,
 ) -> BaseRates:
-    """Base rates by month, from all closes known at each month's start.
+    """Base rates and extremes by month, from all closes known at each month's start.
 
     Args:
         close_times_s: (T,) close times on the regular grid, ascending, seconds since 1970 UTC.
@@ -90,7 +103,7 @@ def base_rates(
         interval_s: bar length.
         initial, maintenance: level and horizon of each kind; horizons are multiples of the interval.
         default: where there are fewer than 90 days of history, or a price that does not move.
-        given: the venue's own rates, which then stand at all times; rule 2 still gets its long-run VaR.
+        given: the venue's own rates, which then stand at all times; rules 2 and 12 still get theirs.
         since_s: leave out what no decision from this time on can see; a server gives its present time.
 
     Rates lie within (0, 1]. Raises ``ValueError`` for a horizon that is not a whole number of bars, and
@@ -107,17 +120,27 @@ def base_rates(
     log_closes = logarithms(closes)
     traded = np.flatnonzero(np.isfinite(closes))
     begins_s = float(close_times_s[traded[0]]) if len(traded) else math.inf
-    from_s, found, long_run = [], [], []
-    for start_s in _month_starts(close_times_s, since_s):
-        known = log_closes[: int(np.searchsorted(close_times_s, start_s, side="right"))]
-        enough = start_s - begins_s >= MINIMUM_HISTORY_S
-        from_s.append(start_s)
-        cycle = None if given or not enough else _through_the_cycle(known, interval_s, initial, maintenance)
-        found.append(given or cycle or default)
-        long_run.append(_long_run_var(known, interval_s, initial, maintenance) if enough else _UNKNOWN)
-    if not from_s:
-        return BaseRates((0.0,), (given or default,), (_UNKNOWN,))
-    return BaseRates(tuple(from_s), tuple(found), tuple(long_run))
+    stress = Stress(
+        log_closes, scale(closes, interval_s), interval_s=interval_s, initial=initial, maintenance=maintenance
+    )
+    starts = _month_starts(close_times_s, since_s)
+    cycles = []
+    for start_s in starts:
+        if start_s - begins_s < MINIMUM_HISTORY_S:
+            cycles.append(Cycle(given or default))
+            continue
+        rows = int(np.searchsorted(close_times_s, start_s, side="right"))
+        known = log_closes[:rows]
+        cycle = None if given else _through_the_cycle(known, interval_s, initial, maintenance)
+        cycles.append(
+            Cycle(
+                given or cycle or default,
+                _long_run_var(known, interval_s, initial, maintenance),
+                stress.extreme_losses(rows),
+                stress.stressed_rates(rows),
+            )
+        )
+    return BaseRates(tuple(starts) or (0.0,), tuple(cycles) or (Cycle(given or default),))
 
 
 def _month_starts(close_times_s: Array, since_s: float) -> list[float]:
@@ -151,7 +174,7 @@ def _through_the_cycle(known: Array, interval_s: float, initial: Tail, maintenan
 def _long_run_var(known: Array, interval_s: float, initial: Tail, maintenance: Tail) -> Rates:
     returns = np.diff(known)
     if not np.isfinite(returns).any():
-        return _UNKNOWN
+        return ZEROS
     variance = float(np.nanmean(returns**2))
     losses = [
         _NORMAL_99 * math.sqrt(variance * horizon_in_bars(kind.horizon_s, interval_s))

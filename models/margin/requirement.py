@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 
 from models.margin.draft import validity_s
 from models.margin.limits import Limits
-from models.margin.types import SIDES, Candidate, Rates, Tail
+from models.margin.types import SIDES, Candidate, Pair, Rates, Tail
 
 #: exp beyond it overflows; the rate it gives is far above any cap.
 _LARGEST_LOSS = 700.0
+#: Whose VaR over the maintenance horizon trips the circuit breaker (rule 12).
+BREAKER_LEVEL = 0.999
 
 
 class RequirementError(ValueError):
@@ -108,12 +110,16 @@ def candidate(
     interval_s: float,
     limits: Limits,
     model_version: str = "",
+    confidence: float = 1.0,
+    drift: float = 0.0,
 ) -> Candidate:
     """What a rung asks for, from one row of its forecast (VaR and ES, horizon x side x level, log losses).
 
     The requirement is the margin rate of the ES at each kind's level and horizon. It expires after
     ``forecast_valid_bars`` or ``forecast_valid_s``, the longer; on the rules rung after ``dead_after_bars``.
-    Raises ``RequirementError`` as ``pick`` does; numbers are not judged here but by rule 1.
+    ``breaker`` is the VaR at ``BREAKER_LEVEL`` over the maintenance horizon, None where the forecast lacks
+    that level; ``confidence`` and ``drift`` are those of ``Candidate``. Raises ``RequirementError`` as
+    ``pick`` does; numbers are not judged here but by rule 1.
     """
     choice: tuple[Any, ...] = (horizons_s, levels, initial, maintenance)
     bars = limits.dead_after_bars if rung == "rules" else None
@@ -124,4 +130,16 @@ def candidate(
         made_at_s,
         made_at_s + validity_s(interval_s, limits, bars=bars),
         model_version,
+        _breaker(var, horizons_s, levels, maintenance),
+        confidence,
+        drift,
     )
+
+
+def _breaker(
+    var: NDArray[np.float64], horizons_s: Sequence[float], levels: Sequence[float], maintenance: Tail
+) -> Pair | None:
+    if BREAKER_LEVEL not in levels:
+        return None
+    long, short = var[horizons_s.index(maintenance.horizon_s), :, levels.index(BREAKER_LEVEL)]
+    return float(long), float(short)

@@ -3,6 +3,8 @@ import math
 import numpy as np
 import pytest
 
+from models.forecast import base
+from models.margin import requirement
 from models.margin.limits import Limits
 from models.margin.requirement import RequirementError, candidate, margin_rate, margin_rates, pick
 from models.margin.types import Tail
@@ -91,3 +93,32 @@ def test_candidate(rung: str, interval_s: float, lasts_s: float) -> None:
     assert (made.rung, made.model_version) == (rung, "7")
     assert (made.made_at_s, made.valid_until_s) == (1000.0, 1000.0 + lasts_s)
     assert all(type(v) is float for v in (*made.requirement, *made.var))
+
+
+def breaker_of(levels: tuple[float, ...]) -> tuple[float, float] | None:
+    var = VALUES[:, :, : len(levels)] + 1
+    made = candidate(
+        "champion",
+        var,
+        var,
+        horizons_s=HORIZONS,
+        levels=levels,
+        initial=INITIAL,
+        maintenance=MAINTENANCE,
+        made_at_s=0.0,
+        interval_s=3600.0,
+        limits=Limits(),
+        confidence=0.5,
+        drift=0.25,
+    )
+    assert (made.confidence, made.drift) == (0.5, 0.25)
+    return made.breaker
+
+
+def test_the_breaker_is_the_var_of_999_per_mille_over_the_maintenance_horizon() -> None:
+    assert breaker_of(LEVELS) == (1.02, 1.12)
+    assert breaker_of((0.975, 0.99)) is None
+
+
+def test_the_breaker_has_the_level_that_every_model_forecasts() -> None:
+    assert requirement.BREAKER_LEVEL == base.BREAKER_LEVEL
