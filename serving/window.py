@@ -1,8 +1,8 @@
-"""The newest bars of every contract in memory: arrays that grow at their end, handed out as ``Market``.
+"""The newest bars of every contract in memory, handed out as ``Market``.
 
 A regular grid of closes without holes; a bar that is missing is NaN in every column of the bar contract.
 Columns beyond it (``features.columns``) are written by themselves, and may be known where the bar is not.
-Appending a close writes one row; nothing is read again from the store.
+Nothing is read again from the store.
 """
 
 from __future__ import annotations
@@ -14,14 +14,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from features.bars import VALUE_COLUMNS, Market
+from serving.grid import Grid
 
 _CLOSE = VALUE_COLUMNS.index("close")
 _BAR = len(VALUE_COLUMNS)
-#: The arrays are moved back to their beginning after this many appended rows.
-_SPARE_ROWS = 1024
 
 
-class MarketWindow:
+class MarketWindow(Grid):
     """The last ``bars`` closes of ``symbols`` (the leader first). Times are whole seconds since 1970 UTC.
 
     ``extra`` names columns beyond the bar contract that may be kept beside it; ``columns`` are those that
@@ -29,25 +28,8 @@ class MarketWindow:
     """
 
     def __init__(self, interval_s: int, bars: int, extra: Sequence[str] = ()) -> None:
-        self.interval_s, self.bars, self._extra = interval_s, bars, tuple(extra)
-        self.columns: tuple[str, ...] = VALUE_COLUMNS
-        self.symbols: tuple[str, ...] = ()
-        self._first_s = 0
-        self._rows = 0
-        #: (column, row, symbol): one column's rows lie together, so that a frame of it is a view.
-        self._values = np.empty((len(self.columns), 0, 0))
-
-    @property
-    def newest_s(self) -> int | None:
-        """The newest close of any contract, None before the first bar."""
-        return self._first_s + (self._rows - 1) * self.interval_s if self._rows else None
-
-    def add_symbols(self, symbols: list[str]) -> None:
-        """Put contracts behind those that are there."""
-        fresh = [s for s in symbols if s not in self.symbols]
-        shape = (len(self.columns), self._values.shape[1], len(fresh))
-        self._values = np.concatenate([self._values, np.full(shape, np.nan)], axis=2)
-        self.symbols = (*self.symbols, *fresh)
+        super().__init__(interval_s, bars, VALUE_COLUMNS)
+        self._extra = tuple(extra)
 
     def put(self, symbol: str, close_s: int, values: NDArray[np.float64]) -> bool:
         """Write one bar (values by ``VALUE_COLUMNS``); False where it stands already or is older than the
@@ -67,13 +49,8 @@ class MarketWindow:
         """Write many bars of one contract; those older than the window are left out."""
         if not len(closes_s):
             return
-        self._row_for(int(closes_s[-1]))
-        newest_s = self._first_s + (self._rows - 1) * self.interval_s
-        inside = closes_s > newest_s - self.bars * self.interval_s
-        if inside.any():
-            self._row_for(int(closes_s[inside][0]))
-            rows = (closes_s[inside] - self._first_s) // self.interval_s
-            self._values[:_BAR, rows, self.symbols.index(symbol)] = values[inside].T
+        rows, inside = self._rows_for(closes_s)
+        self._values[:_BAR, rows, self.symbols.index(symbol)] = values[inside].T
 
     def fill_extra(
         self, symbol: str, closes_s: NDArray[np.int64], columns: Mapping[str, NDArray[np.float64]]
@@ -86,13 +63,10 @@ class MarketWindow:
         room = np.full((len(fresh), *self._values.shape[1:]), np.nan)
         self._values = np.concatenate([self._values, room]) if fresh else self._values
         self.columns = (*self.columns, *fresh)
-        self._row_for(int(closes_s[-1]))
-        self._row_for(max(int(closes_s[0]), int(closes_s[-1]) - (self.bars - 1) * self.interval_s))
-        rows = (closes_s - self._first_s) // self.interval_s
+        rows, inside = self._rows_for(closes_s)
         for name, values in columns.items():
             if name in self.columns:
-                place = self._values[self.columns.index(name), :, self.symbols.index(symbol)]
-                place[rows[rows >= 0]] = values[rows >= 0]
+                self._values[self.columns.index(name), rows, self.symbols.index(symbol)] = values[inside]
 
     def closes(self, symbol: str, until_s: int) -> NDArray[np.float64]:
         """The last ``bars`` close prices on the grid up to ``until_s``, NaN where a bar is missing (a
@@ -148,40 +122,3 @@ class MarketWindow:
                     values[low:high, there] = column[begin + low : begin + high, here]
             found[name] = pd.DataFrame(values, index=times, columns=list(symbols))
         return found
-
-    def _end(self, until_s: int) -> int:
-        return min(max(0, (until_s - self._first_s) // self.interval_s + 1), self._rows)
-
-    def _row_for(self, close_s: int) -> int:
-        """The row of a close, made where it lies ahead; negative where it lies before the window."""
-        if not self._rows:
-            self._first_s = close_s
-        row = (close_s - self._first_s) // self.interval_s
-        if row < 0 and self._rows - row <= self.bars:
-            self._grow_back(-row)
-            return 0
-        if row < self._rows:
-            return int(row)
-        if row + 1 > self._values.shape[1]:
-            dropped = self._make_room(int(row) + 1)
-            row -= dropped
-        self._rows = int(row) + 1
-        return int(row)
-
-    def _make_room(self, rows: int) -> int:
-        """Forget what is older than the window that ends after ``rows`` rows; returns how many rows were
-        dropped."""
-        dropped = max(0, rows - self.bars)
-        kept = self._values[:, dropped : self._rows]
-        room = np.full((len(self.columns), min(rows, self.bars) + _SPARE_ROWS, len(self.symbols)), np.nan)
-        room[:, : kept.shape[1]] = kept
-        self._values = room
-        self._first_s += dropped * self.interval_s
-        self._rows = max(0, self._rows - dropped)
-        return dropped
-
-    def _grow_back(self, rows: int) -> None:
-        empty = np.full((len(self.columns), rows, len(self.symbols)), np.nan)
-        self._values = np.concatenate([empty, self._values], axis=1)
-        self._first_s -= rows * self.interval_s
-        self._rows += rows
