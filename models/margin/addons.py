@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+from typing import Final
+
 from models.margin.draft import Draft, rule
 from models.margin.types import VALUES, ZEROS, Candidate, Inputs, Rates, is_number, is_time
 
 _MODELS = ("champion", "last_good")
+#: No rate rises beyond a number; the cap comes later.
+MOST: Final = sys.float_info.max
 
 
 @rule(4, "band against the rules engine", "band")
@@ -55,7 +60,7 @@ def uncertainty(case: Inputs, draft: Draft) -> Draft:
     if factor == 1.0:
         return draft
     why = f"{factor - 1.0:.1%} more, since the forecast's confidence is {known:.2f}"
-    return draft.move(uncertainty, [factor * r for r in draft.rates], [why] * len(VALUES))
+    return draft.move(uncertainty, [min(factor * r, MOST) for r in draft.rates], [why] * len(VALUES))
 
 
 @rule(13, "buffer", "add-ons")
@@ -76,7 +81,7 @@ def buffer(case: Inputs, draft: Draft) -> Draft:
         own = min(state.buffer[i], limits.buffer_ratio)
         if rate <= limits.buffer_release_multiplier * draft.base_rates[i] or state.rates is None:
             left[i] = min(own + built, limits.buffer_ratio)
-            after[i] = rate * (1.0 + left[i])
+            after[i] = min(rate * (1.0 + left[i]), MOST)
             whys[i] = f"{left[i]:.1%} of buffer on top" if left[i] else ""
             continue
         after[i] = max(rate, min(rate * (1.0 + own), state.rates[i]))

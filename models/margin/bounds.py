@@ -7,7 +7,7 @@ order between bounds that are in order leaves it in order.
 from __future__ import annotations
 
 from models.margin.draft import Draft, cap_rates, rule
-from models.margin.types import VALUES, ZEROS, Inputs, Rates, is_number, is_rates
+from models.margin.types import VALUES, ZEROS, Inputs, Rates, is_rates
 
 
 @rule(2, "absolute floor", "bounds")
@@ -17,28 +17,26 @@ def floor(case: Inputs, draft: Draft) -> Draft:
     """
     limits = case.limits
     after, whys = list(draft.rates), [""] * len(VALUES)
-    long_run = case.market.long_run_var
-    if not is_rates(long_run):
-        long_run = _usable(long_run)
-    for i, (_, kind) in enumerate(VALUES):
-        # The longer horizon's VaR is the larger; insist, so that the floors are in order.
-        normal = max(long_run[i], long_run[i + 1]) if kind == "initial" else long_run[i]
-        by_base, by_variance = limits.floor_of_base * draft.base_rates[i], limits.floor_scale * normal
-        if draft.rates[i] < max(by_base, by_variance):
-            after[i] = max(by_base, by_variance)
+    for i, lowest in enumerate(floor_rates(case, draft.base_rates)):
+        if draft.rates[i] < lowest:
+            after[i] = lowest
             whys[i] = (
                 f"raised to {limits.floor_of_base:g} times the base rate"
-                if by_base >= by_variance
+                if lowest == limits.floor_of_base * draft.base_rates[i]
                 else f"raised to {limits.floor_scale:g} times the long-run normal VaR"
             )
     return draft.move(floor, after, whys)
 
 
-def _usable(rates: object) -> Rates:
-    """What of four rates is a number above 0, and 0 for the rest."""
-    if not isinstance(rates, tuple) or len(rates) != len(VALUES):
-        return ZEROS
-    a, b, c, d = (r if is_number(r) and r > 0 else 0.0 for r in rates)
+def floor_rates(case: Inputs, base_rates: Rates) -> Rates:
+    """The least that rule 2 allows."""
+    scale, known = case.limits.floor_scale, case.market.long_run_var
+    a, b, c, d = known if is_rates(known) else ZEROS
+    normal = (max(a, b), b, max(c, d), d)  # the longer horizon's VaR is the larger; insist
+    a, b, c, d = (
+        max(case.limits.floor_of_base * base, scale * var)
+        for base, var in zip(base_rates, normal, strict=True)
+    )
     return a, b, c, d
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
-from models.margin.draft import Draft, rule
+from models.margin.draft import Draft, known_horizons_s, rule
 from models.margin.types import MAINTENANCE, SIDES, VALUES, Inputs, is_number, is_rates, is_time
 
 
@@ -59,9 +58,9 @@ def breach(case: Inputs, close: float | None, *, breaker: bool = False) -> str:
     counts while the kind's horizon runs. With ``breaker`` the VaR is that of 99.9 %, over the maintenance
     horizon. A decision that stood on no forecast has no VaR and cannot be breached.
     """
-    if close is None or not case.state.open:
+    horizons_s = known_horizons_s(case)
+    if close is None or not case.state.open or horizons_s is None:
         return ""
-    horizons_s = _horizons(case.market.horizons_s)
     longest_s = horizons_s[1] if breaker else max(horizons_s)
     log_close = math.log(close)
     for entry in reversed(case.state.open):
@@ -84,9 +83,3 @@ def breach(case: Inputs, close: float | None, *, breaker: bool = False) -> str:
                     f"{name} VaR of {bound:.2%}"
                 )
     return ""
-
-
-def _horizons(horizons_s: Sequence[float]) -> tuple[float, float]:
-    if not isinstance(horizons_s, tuple) or len(horizons_s) != 2 or not all(map(is_number, horizons_s)):
-        return 0.0, 0.0
-    return horizons_s

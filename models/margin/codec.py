@@ -40,6 +40,11 @@ def is_rates(values: object) -> TypeGuard[Rates]:
     return all(is_number(v) and v > 0 for v in values)
 
 
+def is_pair(values: object) -> TypeGuard[tuple[float, float]]:
+    """Two finite numbers above 0."""
+    return isinstance(values, tuple) and len(values) == 2 and all(is_number(v) and v > 0 for v in values)
+
+
 def unreadable(field: str, value: object, expected: str) -> StateError:
     return StateError(
         f"{field} is {value!r}; it must be {expected}; "
@@ -85,14 +90,20 @@ def read(kind: Any, content: Any, field: str) -> Any:
 
 
 def encode(value: Any) -> Any:
-    """Strict JSON of whatever arrived: numbers that are not finite by name, foreign objects by their text."""
+    """Strict JSON of whatever arrived: numbers that are not finite by name, a list apart from a tuple (which
+    the rules believe), foreign objects by their text.
+    """
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, float):
         return value if is_number(value) else {"float": repr(float(value))}
-    if isinstance(value, Mapping):
-        return {str(k): encode(v) for k, v in value.items()}
-    return [encode(v) for v in value] if isinstance(value, list | tuple) else repr(value)
+    if isinstance(value, list):
+        return {"list": [encode(v) for v in value]}
+    kind: Any = type(value)
+    names = _names(kind)
+    if names is not None:
+        return {name: encode(getattr(value, name)) for name in names}
+    return [encode(v) for v in value] if isinstance(value, tuple) else repr(value)
 
 
 def decode(value: Any, kind: type | None = None) -> Any:
@@ -100,6 +111,8 @@ def decode(value: Any, kind: type | None = None) -> Any:
     fields are others."""
     if isinstance(value, Mapping) and set(value) == {"float"}:
         return float(value["float"])
+    if isinstance(value, Mapping) and set(value) == {"list"}:
+        return [decode(v) for v in value["list"]]
     if isinstance(value, Mapping):
         content = {name: decode(v) for name, v in value.items()}
         if kind is None:

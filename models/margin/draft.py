@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from models.margin.codec import is_pair
 from models.margin.limits import Limits
 from models.margin.types import RUNGS, VALUES, Health, Inputs, Rates, RuleTrace, is_number
 
@@ -132,6 +133,14 @@ def known_interval_s(case: Inputs) -> float | None:
     """The bar interval in seconds; None where it is not within 0 to a day."""
     interval_s = case.market.interval_s
     return interval_s if is_number(interval_s) and 0 < interval_s <= DAY_S else None
+
+
+def known_horizons_s(case: Inputs) -> tuple[float, float] | None:
+    """The horizons of initial and of maintenance margin in seconds; None where they are not two numbers above
+    0.
+    """
+    horizons_s = case.market.horizons_s
+    return horizons_s if is_pair(horizons_s) else None
 
 
 def validity_s(interval_s: float, limits: Limits, *, bars: float | None = None) -> float:

@@ -8,13 +8,15 @@ nothing at all) the answer lies between floor and cap, initial >= maintenance. E
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Final
 
 from models.margin.addons import band, buffer, uncertainty
 from models.margin.bounds import cap, floor
 from models.margin.breaker import breaker
-from models.margin.draft import Draft, Rule
+from models.margin.codec import is_pair
+from models.margin.draft import Draft, Rule, known_horizons_s
 from models.margin.health import health
 from models.margin.ladder import ladder
 from models.margin.limits import MEMORY_S, Limits
@@ -39,7 +41,6 @@ from models.margin.types import (
     Open,
     Rates,
     Served,
-    is_number,
     is_time,
 )
 from models.margin.validity import expiry, feed_age, feeds, numbers, open_case, usable_base_rates, warm_up
@@ -143,6 +144,7 @@ def _remember(case: Inputs, draft: Draft) -> EngineState:
         breaker_until_s=draft.breaker_until_s,
         resumed_s=draft.resumed_s,
         waiting_s=draft.waiting_s,
+        since_s=_since(case, draft.rates),
         buffer=draft.buffer,
         health=draft.health,
     )
@@ -161,6 +163,18 @@ def _with(served: tuple[Served, ...], newest: Served, step_s: float) -> tuple[Se
     return tuple(kept[in_force_at(kept, newest.time_s - MEMORY_S) :])
 
 
+def _since(case: Inputs, rates: Rates) -> Rates:
+    """Since when each rate has been in force."""
+    state, now_s = case.state, case.now_s
+    if state.rates is None or state.since_s is None:
+        return now_s, now_s, now_s, now_s
+    a, b, c, d = (
+        since_s if rate == before else now_s
+        for rate, before, since_s in zip(rates, state.rates, state.since_s, strict=True)
+    )
+    return a, b, c, d
+
+
 def _by(choose: Callable[[float, float], float], one: Rates, other: Rates) -> Rates:
     a, b, c, d = map(choose, one, other)
     return a, b, c, d
@@ -169,8 +183,7 @@ def _by(choose: Callable[[float, float], float], one: Rates, other: Rates) -> Ra
 def _open(case: Inputs, draft: Draft) -> tuple[Open, ...]:
     """The decisions whose horizon may run on, one a step; a decision that stood on no forecast is none."""
     entries, now_s, step_s = case.state.open, case.now_s, case.limits.memory_step_s
-    horizons_s = case.market.horizons_s
-    longest_s = max(horizons_s) if isinstance(horizons_s, tuple) and all(map(is_number, horizons_s)) else 0.0
+    longest_s = max(known_horizons_s(case) or (math.inf,))  # where it is unknown none is forgotten
     first = 0
     while first < len(entries) and entries[first].time_s < now_s - longest_s:
         first += 1
@@ -179,5 +192,5 @@ def _open(case: Inputs, draft: Draft) -> tuple[Open, ...]:
         return entries
     if entries and entries[-1].time_s // step_s == now_s // step_s:
         return entries
-    candidate = getattr(case.candidates, draft.rung, None)
-    return (*entries, Open(now_s, draft.close, draft.var, getattr(candidate, "breaker", None)))
+    breaker = getattr(getattr(case.candidates, draft.rung, None), "breaker", None)
+    return (*entries, Open(now_s, draft.close, draft.var, breaker if is_pair(breaker) else None))

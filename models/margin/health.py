@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from models.margin.draft import Draft, known_interval_s, rule
+from models.margin.draft import Draft, known_horizons_s, known_interval_s, rule
 from models.margin.types import MAINTENANCE, SIDES, Health, Inputs, Judged, is_number, is_rates, is_time
 
 _MODELS = ("champion", "last_good")
@@ -56,11 +56,10 @@ def _drift(case: Inputs, draft: Draft) -> Draft:
 
 def _judged(case: Inputs, draft: Draft, known: Health) -> Health:
     """Whether the forecast that waits has matured, and how."""
-    waiting, bar_s = known.waiting, case.market.last_close_s
-    if waiting is None or not is_time(bar_s):
+    waiting, bar_s, horizons_s = known.waiting, case.market.last_close_s, known_horizons_s(case)
+    if waiting is None or horizons_s is None or not is_time(bar_s):
         return known
-    horizon_s = case.market.horizons_s[1] if isinstance(case.market.horizons_s, tuple) else math.nan
-    late_s = bar_s - waiting.time_s - horizon_s
+    late_s = bar_s - waiting.time_s - horizons_s[1]
     if late_s < 0 and bar_s >= waiting.time_s:
         return known
     if draft.close is None or not 0 <= late_s < (known_interval_s(case) or 0.0):
@@ -83,9 +82,3 @@ def _waiting(case: Inputs, draft: Draft, known: Health) -> Health:
         return known
     judged = Judged(bar_s, draft.close, (champion.var[MAINTENANCE[0]], champion.var[MAINTENANCE[1]]))
     return known._replace(waiting=judged)
-
-
-def is_sound(health: Health) -> bool:
-    """Whether a remembered count can be used: closes above 0, numbers in order."""
-    closes = health.waiting is None or (is_number(health.waiting.close) and health.waiting.close > 0)
-    return closes and all(list(b) == sorted(b) for b in health.breaches)

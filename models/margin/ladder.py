@@ -8,6 +8,7 @@ base rate.
 
 from __future__ import annotations
 
+from models.margin.bounds import floor_rates
 from models.margin.draft import Draft, cap_rates, is_worse, known_interval_s, rule, validity_s
 from models.margin.types import RUNGS, Candidate, Inputs, Rates
 
@@ -29,7 +30,9 @@ def ladder(case: Inputs, draft: Draft) -> Draft:
         if rung != "rules":
             valid_until_s = max(case.now_s, min(valid_until_s, candidate.valid_until_s))
     elif rung == "static":
-        a, b, c, d = (limits.static_stress_factor * base for base in draft.base_rates)
+        stressed = (limits.static_stress_factor * base for base in draft.base_rates)
+        # What rule 2 will ask in any case is asked here, so that the gap to what is required is none.
+        a, b, c, d = map(max, stressed, floor_rates(case, draft.base_rates))
         required = (a, b, c, d)
     else:
         required = cap_rates(draft.base_rates, limits)

@@ -56,7 +56,8 @@ def step_limits(case: Inputs, draft: Draft) -> Draft:
     would part it from the other.
 
     Down: at most by ``down_limit_1h`` an hour, compounded, pro rata to the time since the last decision; an
-    outage of the engine saves up no more than one hour (or one bar, if longer). Not at all where the draft
+    outage of the engine saves up no more than one hour (or one bar, if longer). Where that is less than
+    ``publish_step``, by just that once the rate has stood for as long as it takes. Not at all where the draft
     says hold. The first decision of a contract has no path.
     """
     last, limits = case.state.rates, case.limits
@@ -83,16 +84,25 @@ def step_limits(case: Inputs, draft: Draft) -> Draft:
         if draft.hold:
             after[i], whys[i] = last[i], f"does not fall: {draft.hold}"
             continue
-        lowest = last[i] * _fall(case)
+        lowest = last[i] * _fall(case, i)
         if draft.rates[i] < lowest:
             after[i], whys[i] = lowest, f"falls by no more than {limits.down_limit_1h:.0%} an hour"
     return draft.move(step_limits, after, whys)
 
 
-def _fall(case: Inputs) -> float:
+def _fall(case: Inputs, value: int) -> float:
+    """The factor by which a value may fall now."""
+    state, limits = case.state, case.limits
     longest_s = max(HOUR_S, known_interval_s(case) or 0.0)
-    elapsed_s = min(case.now_s - case.state.served[-1].time_s, longest_s)
-    return float((1.0 - case.limits.down_limit_1h) ** (elapsed_s / HOUR_S))
+    an_hour = 1.0 - limits.down_limit_1h
+    factor = an_hour ** (min(case.now_s - state.served[-1].time_s, longest_s) / HOUR_S)
+    # Decisions in quick succession: falls of less than a publish step would be held back for ever.
+    least = 1.0 - limits.publish_step
+    if factor > least and state.since_s is not None:
+        stood_s = min(case.now_s - state.since_s[value], longest_s)
+        if an_hour ** (stood_s / HOUR_S) <= least:
+            return least
+    return float(factor)
 
 
 def _ceilings(case: Inputs, draft: Draft, last: Rates) -> list[float]:
@@ -157,28 +167,41 @@ def impact(case: Inputs, draft: Draft) -> Draft:
     notional liquidatable at once, but under rule 12: as far as the budget reaches, the rest at later
     decisions.
 
-    A position is liquidatable where its equity, a fraction of its notional, lies below the rate.
+    A position is liquidatable where its equity, a fraction of its notional, lies below the rate. One that
+    lies within ``publish_step`` of the rate in force stages nothing: it would hold the rate back for ever.
     """
     last, books = case.state.rates, case.market.positions
     if last is None or draft.urgent or not isinstance(books, tuple) or len(books) != len(SIDES):
         return draft
     after, whys = list(draft.rates), [""] * len(VALUES)
     for i, book in zip(MAINTENANCE, books, strict=True):
-        if not book or draft.rates[i] <= last[i]:
+        if not book or not isinstance(book, tuple) or draft.rates[i] <= last[i]:
             continue
-        sound = [p for p in book if len(p) == 2 and all(map(is_number, p)) and p[1] > 0]
+        sound = [p for p in book if _is_position(p)]
+        passed = last[i] * (1.0 + case.limits.publish_step)
         budget = case.limits.impact_budget * sum(notional for _, notional in sound)
         for equity, notional in sorted(sound):
             if not last[i] <= equity < draft.rates[i]:
                 continue
             budget -= notional
-            if budget < 0:
+            if budget < 0 and equity > passed:
                 after[i] = equity
                 whys[i] = (
                     f"staged: more than {case.limits.impact_budget:.0%} of open notional would fall short"
                 )
                 break
     return draft.move(impact, after, whys)
+
+
+def _is_position(entry: object) -> bool:
+    """Equity and notional, numbers, of which a sum is one too; the notional above 0."""
+    return (
+        isinstance(entry, tuple)
+        and len(entry) == 2
+        and is_number(entry[0])
+        and is_number(entry[1])
+        and 0 < entry[1] < 1e300
+    )
 
 
 @rule(11, "publish step", "path")
@@ -189,7 +212,7 @@ def publish_step(case: Inputs, draft: Draft) -> Draft:
         return draft
     after, whys = list(draft.rates), [""] * len(VALUES)
     for i, (rate, before) in enumerate(zip(draft.rates, last, strict=True)):
-        if rate != before and abs(rate - before) < step * before:
+        if rate != before and before * (1.0 - step) < rate < before * (1.0 + step):
             after[i], whys[i] = before, f"stays: a change below {step:.0%} is not published"
     _keep_pairs(draft.rates, after, whys)
     return draft.move(publish_step, after, whys)

@@ -180,6 +180,7 @@ class EngineState:
         breaker_until_s: until when the circuit breaker holds (rule 12).
         resumed_s: when the feed came back last (rule 14).
         waiting_s: since when a maintenance rise, or an initial fall, waits its turn (rule 15).
+        since_s: since when each rate has been in force (rules 10 and 11).
         buffer: how much of the buffer is there, a fraction of each rate (rule 13).
         health: how the champion has done live (rule 19).
     """
@@ -196,6 +197,7 @@ class EngineState:
     breaker_until_s: float | None = None
     resumed_s: float | None = None
     waiting_s: tuple[float | None, float | None, float | None, float | None] = (None, None, None, None)
+    since_s: Rates | None = None
     buffer: Rates = ZEROS
     health: Health = _NEW_HEALTH
 
@@ -223,9 +225,15 @@ class EngineState:
                 raise unreadable(name, rates, "four finite numbers above 0")
         if bool(state.served) != (state.rates is not None):
             raise unreadable("rates", state.rates, "there with what was served, and absent without")
-        for i, entry in enumerate(state.open):
-            if entry.close <= 0:
-                raise unreadable(f"open[{i}].close", entry.close, "above 0")
+        waiting = state.health.waiting
+        for name, close in (
+            *((f"open[{i}].close", o.close) for i, o in enumerate(state.open)),
+            *(() if waiting is None else (("health.waiting.close", waiting.close),)),
+        ):
+            if close <= 0:
+                raise unreadable(name, close, "above 0")
+        if min(state.buffer) < 0:
+            raise unreadable("buffer", state.buffer, "four numbers of at least 0")
         for name, value, allowed in (("rung", state.rung, RUNGS), ("mode", state.mode, MODES)):
             if value is not None and value not in allowed:
                 raise unreadable(name, value, f"one of {allowed}")
@@ -262,8 +270,8 @@ class Inputs:
     def to_json(self) -> dict[str, Any]:
         """Strict JSON values: a number that is not finite is written as its name."""
         return {
-            "candidates": encode(plain(self.candidates)),
-            "market": encode(plain(self.market)),
+            "candidates": encode(self.candidates),
+            "market": encode(self.market),
             "limits": self.limits.to_json(),
             "overrides": plain(self.overrides),
             "state": self.state.to_json(),

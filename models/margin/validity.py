@@ -75,6 +75,10 @@ def _earlier(state: EngineState, jump_s: float, now_s: float) -> EngineState:
         return None if time_s is None else time_s - jump_s
 
     a, b, c, d = map(back, state.waiting_s)
+    since_s = state.since_s
+    if since_s is not None:
+        e, f, g, h = (time_s - jump_s for time_s in since_s)
+        since_s = e, f, g, h
     return replace(
         state,
         # The last entry lands on now exactly; rounding may not leave the others behind it.
@@ -84,6 +88,7 @@ def _earlier(state: EngineState, jump_s: float, now_s: float) -> EngineState:
         breaker_until_s=back(state.breaker_until_s),
         resumed_s=back(state.resumed_s),
         waiting_s=(a, b, c, d),
+        since_s=since_s,
     )
 
 
@@ -131,6 +136,9 @@ def _fault(candidate: object, rung: str) -> str:
     for name, time_s in (("made_at_s", candidate.made_at_s), ("valid_until_s", candidate.valid_until_s)):
         if not is_time(time_s):
             return f"{name} is {time_s!r}, not a time in seconds"
+    version: object = candidate.model_version
+    if not isinstance(version, str):
+        return f"model_version is {version!r}, not a text"
     return ""
 
 
@@ -222,7 +230,8 @@ def feeds(case: Inputs, draft: Draft) -> Draft:
     if len(closes) < 2:
         return draft
     middle = len(closes) // 2
-    median = closes[middle] if len(closes) % 2 else (closes[middle - 1] + closes[middle]) / 2.0
+    below = closes[middle] if len(closes) % 2 else closes[middle - 1]
+    median = below + (closes[middle] - below) / 2.0  # of two huge ones, no sum that overflows
     apart = max(closes[-1] / median - 1.0, 1.0 - closes[0] / median)
     draft = draft._replace(close=median)
     if apart <= case.limits.feeds_degraded_ratio:

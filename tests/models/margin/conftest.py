@@ -26,7 +26,7 @@ T0 = 1_700_000_000.0 - 1_700_000_000.0 % 3600
 HOUR = 3600.0
 BASE = (0.10, 0.05, 0.10, 0.05)
 VAR = (0.08, 0.04, 0.08, 0.04)
-#: Rules 10 and 11 as they were first: any fall is followed at once, by 5 % an hour, and every change published.
+#: A fall is followed at once, by 5 % an hour, and every change is published.
 STEPS_ALONE = Limits(release_ratio=0.0, publish_step=0.0, down_limit_1h=0.05)
 
 

@@ -16,8 +16,8 @@ from models.margin.types import (
     EngineState,
     Inputs,
     MarketState,
-    Overrides,
     Open,
+    Overrides,
     Served,
 )
 
