@@ -43,7 +43,7 @@ class ServedMargin:
         times: the grid, ascending, without holes.
         contracts: (symbol, side) of each column.
         rate: the served rate.
-        required: the required rate.
+        required: the required rate; NaN too where none was known.
         multiplier: served rate / base rate; NaN too where no base rate is known.
         loss: what followed, in rate terms.
         rung, mode: places in ``RUNGS`` and ``MODES``; ``NONE`` where there is none.
@@ -62,9 +62,12 @@ class ServedMargin:
     rung: Codes
     mode: Codes
 
-    def of_side(self, side: str) -> list[int]:
-        """The columns of one side, in the order of the symbols."""
-        return [column for column, (_, own) in enumerate(self.contracts) if own == side]
+    def by_symbol(self) -> dict[str, list[int]]:
+        """The columns of each symbol, its sides in their order."""
+        found: dict[str, list[int]] = {}
+        for column, (symbol, _) in enumerate(self.contracts):
+            found.setdefault(symbol, []).append(column)
+        return found
 
 
 def served_margins(
@@ -73,15 +76,16 @@ def served_margins(
     """Every (series, kind) of a margin table, in the table's order of series, with its losses.
 
     Raises ``MarginTableError`` where the table lacks a column, is empty, has a row twice, a time or symbol
-    that the bars lack, a kind without a horizon, an unknown side, rung or mode, or a served or required rate
-    that is not a finite number above 0. ``base_rate`` is not looked at, ``multiplier`` may be NaN.
+    that the bars lack, a kind without a horizon, an unknown side, rung or mode, or a rate that is not a
+    finite number above 0; ``required_rate`` and ``multiplier`` may be NaN, ``base_rate`` is not looked at.
     """
     lacking = [c for c in MARGIN_COLUMNS if c not in table.columns and c not in ("base_rate", "rules")]
     if lacking:
         raise MarginTableError(f"the margin table lacks columns {lacking}; it has {list(table.columns)}")
     if table.empty:
         raise MarginTableError("the margin table has no row; serve at least one decision time")
-    _refuse_impossible(table, ("served_rate", "required_rate"))
+    _refuse_impossible(table, "served_rate")
+    _refuse_impossible(table, "required_rate", or_nan=True)
     series, series_names = pd.factorize(table["series"])
     kinds = [kind for kind in KINDS if (table["kind"] == kind).any()]
     kind = _codes(table["kind"], kinds, "kind")
@@ -139,17 +143,18 @@ def served_margins(
     }
 
 
-def _refuse_impossible(table: pd.DataFrame, columns: Sequence[str]) -> None:
-    for column in columns:
-        values = table[column].to_numpy(dtype="float64")
-        broken = ~(np.isfinite(values) & (values > 0))
-        if broken.any():
-            row = table.iloc[int(np.argmax(broken))]
-            what = f"{row['series']}, {row['symbol']} {row['side']} {row['kind']} at {row['time']}"
-            raise MarginTableError(
-                f"{column} is {row[column]} for {what} ({int(broken.sum())} such rows); "
-                f"a rate is a finite fraction of notional above 0"
-            )
+def _refuse_impossible(table: pd.DataFrame, column: str, *, or_nan: bool = False) -> None:
+    values = table[column].to_numpy(dtype="float64")
+    broken = ~(np.isfinite(values) & (values > 0))
+    if or_nan:
+        broken &= ~np.isnan(values)
+    if broken.any():
+        row = table.iloc[int(np.argmax(broken))]
+        what = f"{row['series']}, {row['symbol']} {row['side']} {row['kind']} at {row['time']}"
+        raise MarginTableError(
+            f"{column} is {row[column]} for {what} ({int(broken.sum())} such rows); "
+            f"a rate is a finite fraction of notional above 0"
+        )
 
 
 def _codes(

@@ -33,7 +33,7 @@ def test_every_row_finds_its_place(market: Market, table_of: TableOf) -> None:
     np.testing.assert_array_equal(margin.multiplier, margin.rate / 0.1)
     np.testing.assert_array_equal(margin.loss, rate_losses(market, "1h").reshape(6, 4))
     np.testing.assert_array_equal(found["model", "initial"].loss, rate_losses(market, "4h").reshape(6, 4))
-    assert margin.of_side("short") == [1, 3]
+    assert margin.by_symbol() == {"A": [0, 1], "B": [2, 3]}
     assert (margin.rung == NONE).all() and (margin.mode == NONE).all()
 
 
@@ -68,6 +68,12 @@ def test_times_of_another_unit_are_the_same_times(market: Market, table_of: Tabl
     table = table_of(market, 0.1)
     table["time"] = table["time"].dt.as_unit("us")
     assert len(served_margins(table, market)["model", "initial"].times) == 6
+
+
+def test_a_requirement_may_be_unknown(market: Market, table_of: TableOf) -> None:
+    table = table_of(market, 0.1).assign(required_rate=np.nan, multiplier=np.nan)
+    margin = served_margins(table, market)["model", "initial"]
+    assert np.isnan(margin.required).all() and not np.isnan(margin.rate).any()
 
 
 @pytest.mark.parametrize(
