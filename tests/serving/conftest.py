@@ -199,6 +199,12 @@ def calibrated_champion(market: Market) -> Callable[..., Champion]:
     return make
 
 
+def with_wide_band(settings: MarginSettings) -> MarginSettings:
+    """Takes the fake for a model: the rules engine, which knows the market's jumps, asks for twice as
+    much."""
+    return settings.model_copy(update={"limits": replace(settings.limits, band_low=0.01, band_high=100)})
+
+
 @dataclass
 class SetClock:
     """A clock that a test sets."""
@@ -244,11 +250,13 @@ def bench(market: Market) -> Callable[..., Bench]:
         clock: Clock | None = None,
         history: bool = True,
         follow: bool = True,
+        margin: MarginSettings | None = None,
         **settings: Any,
     ) -> Bench:
         chosen = ServingSettings(
             **{"database": engine.url.render_as_string(hide_password=False), "clock": "bars", **settings}
         )
+        chosen_margin = margin or with_wide_band(MarginSettings())
         used = clock or clock_named(chosen.clock)
         if history:
             load_history(engine, chosen.source, market, market.times[-25])
@@ -259,7 +267,7 @@ def bench(market: Market) -> Callable[..., Bench]:
             desk = TapeDesk(engine, chosen)
             desk.load()
             finer = FinerGrid(engine, chosen, desk)
-        loop = DecisionLoop(engine, chosen, MarginSettings(), used, champions, finer)
+        loop = DecisionLoop(engine, chosen, chosen_margin, used, champions, finer)
         loop.publish_stored()
         loop.load()
         loop.begin()

@@ -146,6 +146,18 @@ def test_a_model_that_raises_leaves_its_last_good_forecast_then_the_rules(
     assert made.rungs() == {"champion"}
 
 
+def test_a_model_outside_the_band_on_three_bars_gives_way_to_the_rules(
+    sqlite: Engine, bench: Callable[..., Any], tail: Tail, champion: Callable[..., Champion]
+) -> None:
+    made = bench(sqlite, champion("1"), margin=MarginSettings())
+    seen = []
+    for bars in tail[:3]:
+        seen.append(made.rungs())
+        made.feed(bars)
+        assert_bounded(made)
+    assert seen == [{"champion"}, {"champion"}, {"rules"}]
+
+
 @pytest.mark.parametrize(
     ("var", "words"),
     [
