@@ -41,6 +41,7 @@ def answers(
     empty. Rates are fractions of notional, VaR and ES log losses over the horizon. ``explanation`` is the one
     of ``serving.explain``, an entry a value, None where nothing is explained. ``known`` is that of
     ``serving.inputs.Known`` where the champion answers; of what is missing the families are told.
+    ``overrides`` are the orders that the decision obeyed; the trace says what each did.
     """
     content = decision.to_json(with_inputs=False)
     shared = {
@@ -53,6 +54,17 @@ def answers(
         "regime": dict(regime),
         "finer_until": None if known is None else utc_text(known["finer_until_s"]),
         "missing_inputs": [] if known is None else sorted(known["missing"]),
+        "overrides": [
+            {
+                "id": o.id,
+                "kind": o.kind,
+                "multiplier": o.multiplier,
+                "rung": o.rung,
+                "reason": o.reason,
+                "expires_at": utc_text(o.expires_s),
+            }
+            for o in decision.inputs.overrides.orders
+        ],
     }
     tails = {} if forecast is None else {side: forecast.by_horizon(side) for side in ("long", "short")}
     reasons: dict[tuple[str, str], Answer] = {}

@@ -49,12 +49,14 @@ class Memory:
         tail: the rules rung's residual tail of the week.
         rates: base rates and extremes of the month.
         champion: the version of the champion at the last decision, empty for none.
+        overrides: ids of the orders that the last decision obeyed, oldest first.
     """
 
     last_good: Seen | None = None
     tail: WeeklyTail | None = None
     rates: MonthlyRates | None = None
     champion: str = ""
+    overrides: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -62,6 +64,7 @@ class Memory:
             "tail": None if self.tail is None else self.tail.to_json(),
             "rates": None if self.rates is None else self.rates.to_json(),
             "champion": self.champion,
+            "overrides": list(self.overrides),
         }
 
     @classmethod
@@ -72,6 +75,7 @@ class Memory:
             None if tail is None else WeeklyTail.from_json(tail),
             None if rates is None else MonthlyRates.from_json(rates),
             content["champion"],
+            tuple(content.get("overrides", ())),  # absent from what was stored before there were any
         )
 
 

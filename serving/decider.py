@@ -41,6 +41,7 @@ from serving.window import MarketWindow
 
 logger = logging.getLogger(__name__)
 
+NO_OVERRIDES = Overrides()
 #: ``(symbol, until_close_s)`` to all close times (s) and prices of the contract that the store has.
 ReadCloses = Callable[[str, int], tuple[NDArray[np.int64], NDArray[np.float64]]]
 
@@ -113,9 +114,10 @@ class Decider:
         until_s: int | None,
         now_s: float,
         champion: str,
+        overrides: Overrides = NO_OVERRIDES,
     ) -> Decided:
-        """Decide one contract on what is known at the close ``until_s`` (None: no bar of any contract
-        yet)."""
+        """Decide one contract on what is known at the close ``until_s`` (None: no bar of any contract yet),
+        obeying these orders."""
         symbol, memory = contract.symbol, contract.memory
         newest = None if until_s is None else self.window.newest_close(symbol, until_s)
         cycle = Cycle(self._default(symbol)) if memory.rates is None else memory.rates.cycle
@@ -138,7 +140,7 @@ class Decider:
             None if outlook.rules is None else outlook.rules.candidate,
         )
         decision, state = engine.decide(
-            candidates, market, self.needs.limits, Overrides(), contract.state, now_s
+            candidates, market, self.needs.limits, overrides, contract.state, now_s
         )
         behind = {"champion": outlook.champion, "last_good": good, "rules": outlook.rules}.get(decision.rung)
         if decision.rung == "champion" and outlook.champion is not None:
@@ -152,7 +154,12 @@ class Decider:
                 else contract.decided_close_s
             ),
             state=state,
-            memory=replace(memory, last_good=good, champion=champion),
+            memory=replace(
+                memory,
+                last_good=good,
+                champion=champion,
+                overrides=tuple(o.id for o in overrides.orders),
+            ),
         )
         forecast = None if behind is None else behind.forecast
         # Reasons are the champion's; of what another rung asks they say nothing.

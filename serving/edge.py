@@ -18,6 +18,7 @@ from typing import Any
 from pydantic import SecretStr, ValidationError
 
 from serving.errors import RefusedError, error_body
+from serving.overrides.app import IDENTITY
 from serving.settings import ServingSettings
 
 Message = MutableMapping[str, Any]
@@ -28,12 +29,16 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 #: How long a body may take to come, and an answer to be made.
 BODY_S, ANSWER_S = 10.0, 15.0
+READING = frozenset({"GET", "HEAD", "OPTIONS"})
 #: A probe carries no token.
 OPEN_PATHS = frozenset({"/livez", "/readyz", "/healthz"})
 INGEST_PATHS = frozenset({"/v1/bars", "/v1/trades", "/v1/book"})
+#: Giving orders takes an override token; reading them any.
+OVERRIDE_PATH = "/v1/overrides"
 ENDPOINTS = (
-    "POST /v1/bars, /v1/trades, /v1/book, /v1/multipliers, /v1/forecast; "
-    "GET /live/multipliers, /live/multipliers/SYMBOL, /live/status, /livez, /readyz, /metrics"
+    "POST /v1/bars, /v1/trades, /v1/book, /v1/multipliers, /v1/forecast, /v1/overrides, "
+    "/v1/overrides/ID/confirm, /v1/overrides/ID/end; "
+    "GET /v1/overrides, /live/multipliers, /live/multipliers/SYMBOL, /live/status, /livez, /readyz, /metrics"
 )
 _REMEDIES = {
     "finite_number": "send a finite number",
@@ -64,8 +69,14 @@ class Edge:
         self.app, self.limit = app, settings.body_limit_bytes
         self.body_s, self.answer_s = body_s, answer_s
         self.ingest = [_secret(t) for t in settings.ingest_tokens]
-        self.read = [_secret(t) for t in settings.read_tokens] + self.ingest
-        self.guarded = bool(settings.read_tokens or settings.ingest_tokens)
+        self.override = {who: _secret(t) for who, t in settings.override_tokens.items()}
+        self.read = [_secret(t) for t in settings.read_tokens] + self.ingest + list(self.override.values())
+        self.guarded = self.asks_for_tokens(settings)
+
+    @staticmethod
+    def asks_for_tokens(settings: ServingSettings) -> bool:
+        """Whether requests need one; without any, this machine is answered as it is."""
+        return bool(settings.read_tokens or settings.ingest_tokens or settings.override_tokens)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -104,7 +115,7 @@ class Edge:
                     error_body(
                         "forbidden",
                         "requests from other machines need tokens, and none are set",
-                        "set read_tokens and ingest_tokens in [serving]",
+                        "set read_tokens, ingest_tokens and override_tokens in [serving]",
                     ),
                 )
             return
@@ -126,14 +137,28 @@ class Edge:
                 403,
                 error_body(
                     "forbidden",
-                    "the token may read, not ingest",
+                    "the token may not ingest",
                     "use an ingest token",
+                    field="authorization",
+                ),
+            )
+        # As in _among, all are compared.
+        owners = [who for who, secret in self.override.items() if _among(token, [secret])]
+        if owners:
+            scope[IDENTITY] = owners[0]
+        elif path.startswith(OVERRIDE_PATH) and scope["method"] not in READING:
+            raise RefusalError(
+                403,
+                error_body(
+                    "forbidden",
+                    "the token may not give orders" if self.override else "nobody may give orders here",
+                    "use an override token" if self.override else "set override_tokens in [serving]",
                     field="authorization",
                 ),
             )
 
     async def _body(self, scope: Scope, headers: dict[bytes, bytes], receive: Receive) -> bytes:
-        if scope["method"] in {"GET", "HEAD", "OPTIONS"}:
+        if scope["method"] in READING:
             return b""
         kind = headers.get(b"content-type", b"application/json").partition(b";")[0].strip().lower()
         if kind != b"application/json":

@@ -2,11 +2,15 @@
 
     RefusedError
     |-- InvalidInputError        422   a field breaks a rule
+    |-- ForbiddenError           403   the token does not allow it
     |-- UnknownSymbolError       404   no such contract here
     |-- ContradictingBarError    409   a bar differs from the stored one
     |-- ContradictingRowError    409   a trade or snapshot differs from the one that was taken
     |-- NotConfiguredError       409   the server was started without what this needs
     |-- ForecastUnavailableError 422   the bars of the request do not carry a forecast
+    |-- UnknownOverrideError     404   no such order
+    |-- OverrideConflictError    409   the order's state, or who asks, does not allow this
+    |-- NotReadyError            503   what this needs is not there yet; try again
     `-- StoreBusyError           503   the store did not answer in time; try again
 
 ``serving.edge`` adds what is known before a request is read: 401, 403, 404, 405, 413, 415, and maps the rest.
@@ -84,6 +88,10 @@ class InvalidInputError(RefusedError):
     code, status = "invalid_input", HTTPStatus.UNPROCESSABLE_ENTITY
 
 
+class ForbiddenError(RefusedError):
+    code, status = "forbidden", HTTPStatus.FORBIDDEN
+
+
 class UnknownSymbolError(RefusedError):
     code, status = "unknown_symbol", HTTPStatus.NOT_FOUND
 
@@ -102,6 +110,18 @@ class NotConfiguredError(RefusedError):
 
 class ForecastUnavailableError(RefusedError):
     code, status = "forecast_unavailable", HTTPStatus.UNPROCESSABLE_ENTITY
+
+
+class UnknownOverrideError(RefusedError):
+    code, status = "unknown_override", HTTPStatus.NOT_FOUND
+
+
+class OverrideConflictError(RefusedError):
+    code, status = "override_conflict", HTTPStatus.CONFLICT
+
+
+class NotReadyError(RefusedError):
+    code, status = "not_ready", HTTPStatus.SERVICE_UNAVAILABLE
 
 
 class StoreBusyError(RefusedError):

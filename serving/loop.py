@@ -1,9 +1,9 @@
 """The decision loop: one thread that turns each closed bar into stored and published decisions.
 
-Woken by bars, by a tick (silence of a feed is noticed too) and by a new champion. Closes are decided in order
-of time, each exactly once: what arrived while nobody decided is found in the store at the start, and a
-decision and the state that it leaves are stored together. Of more than ``catch_up_bars`` waiting closes the
-older ones enter the market's history without decisions.
+Woken by bars, by a tick (silence of a feed is noticed too), by a new champion and by overrides. Closes are
+decided in order of time, each exactly once: what arrived while nobody decided is found in the store at the
+start, and a decision and the state that it leaves are stored together. Of more than ``catch_up_bars`` waiting
+closes the older ones enter the market's history without decisions.
 
 The champion's calibration goes on with each close that is decided, and is stored with its decisions.
 
@@ -20,6 +20,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
@@ -30,15 +31,16 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from models.forecast.calibration import CalibrationState
-from models.margin.types import Decision
+from models.margin.types import Decision, Overrides
 from models.settings import MarginSettings
 from serving.board import Board, identified, utc_text
 from serving.champion import Champion
 from serving.clock import Clock
 from serving.contract import Contract
-from serving.decider import Decided, Decider
+from serving.decider import NO_OVERRIDES, Decided, Decider
 from serving.finer import FinerGrid
 from serving.outlook import Outlook
+from serving.overrides.desk import OverrideDesk
 from serving.settings import ServingSettings
 from serving.store.bars import SymbolBars, newest_close, read_bars, read_closes
 from serving.store.calibrations import read_calibration, save_calibration
@@ -54,6 +56,8 @@ from serving.window import MarketWindow
 logger = logging.getLogger(__name__)
 
 _RETRY_S = 1.0
+#: How often overrides are looked at while a champion is waited for.
+_GLANCE_S = 0.2
 
 
 class ChampionSource(Protocol):
@@ -78,9 +82,10 @@ class DecisionLoop:
         clock: Clock,
         champion: ChampionSource,
         finer: FinerGrid | None = None,
+        overrides: OverrideDesk | None = None,
     ) -> None:
         self._engine, self._settings, self._clock, self._champion = engine, settings, clock, champion
-        self._finer = finer
+        self._finer, self._overrides = finer, overrides
         self._window = MarketWindow(settings.interval_s, settings.window_bars)
         self._decider = Decider(
             settings.interval_s,
@@ -119,8 +124,15 @@ class DecisionLoop:
         return waiting
 
     def wake(self) -> None:
-        """Let the loop look now: bars have come, or the champion changed."""
+        """Let the loop look now: bars have come, the champion changed, or an order was given."""
         self._woken.set()
+
+    def now_s(self) -> float | None:
+        """What time it is here; None where the bars are the clock and there is none yet."""
+        newest_s = self._window.newest_s
+        if newest_s is None and not self._clock.runs_alone:
+            return None
+        return self._clock.now_s(newest_s)
 
     @property
     def ready(self) -> bool:
@@ -182,7 +194,7 @@ class DecisionLoop:
             self._thread.join(timeout=30)
 
     def _run(self) -> None:
-        steps = [self.load, self.begin, self.renew_expired, self._await_champion]
+        steps = [self.load, self.begin, self.follow_overrides, self.renew_expired, self._await_champion]
         while not self._stop.is_set():
             try:
                 while steps and not self._stop.is_set():
@@ -192,6 +204,7 @@ class DecisionLoop:
                 self._woken.clear()
                 if self._stop.is_set():
                     return
+                self.follow_overrides()
                 self.follow_champion()
                 self.run_pending()
                 self.tick()
@@ -258,7 +271,36 @@ class DecisionLoop:
             self.tick()
 
     def _await_champion(self) -> None:
-        self._champion.asked.wait(self._settings.model_wait_s)
+        ends_s = time.monotonic() + self._settings.model_wait_s
+        while (left_s := ends_s - time.monotonic()) > 0 and not self._stop.is_set():
+            if self._champion.asked.wait(min(_GLANCE_S, left_s)):
+                return
+            self.follow_overrides()
+
+    def follow_overrides(self) -> None:
+        """Take in the orders that were given, and write down those that expired; decide anew, at once, every
+        contract whose last decision obeyed others than those in force."""
+        if self._overrides is not None:
+            self._overrides.refresh()
+            self._obey()
+
+    def _obey(self) -> None:
+        if self._overrides is None or not self._contracts:
+            return
+        newest_s = self._window.newest_s
+        now_s = self._clock.now_s(newest_s)
+        self._overrides.note_expired(now_s)
+        changed = [
+            c
+            for c in self._contracts.values()
+            if c.memory.overrides != tuple(o.id for o in self._in_force(c.symbol, now_s).orders)
+        ]
+        if changed:
+            self._recall(self._champion.current)
+            self._keep([self._again(self._contracts[c.symbol], "override", newest_s) for c in changed])
+
+    def _in_force(self, symbol: str, now_s: float) -> Overrides:
+        return NO_OVERRIDES if self._overrides is None else self._overrides.in_force(symbol, now_s)
 
     def follow_champion(self) -> None:
         """Decide every contract anew where the champion is another than at the decisions before."""
@@ -293,6 +335,8 @@ class DecisionLoop:
             if self._wait_s(close_s, batch) > 0:
                 return decided
             decided += self._close(close_s, batch, skip=waiting > self._settings.catch_up_bars)
+            # There may be many closes; an order does not wait for the last of them.
+            self._obey()
             with self._lock:
                 left = self._pending[close_s]
                 for symbol in batch:
@@ -326,6 +370,9 @@ class DecisionLoop:
     def _rest_s(self) -> float:
         """How long the loop sleeps where nobody wakes it."""
         tick_s = self._settings.decision_tick_s
+        if self._overrides is not None and self._clock.runs_alone:
+            now_s = self._clock.now_s(None)
+            tick_s = min(tick_s, max(0.0, self._overrides.book.next_expiry_s(now_s) - now_s))
         with self._lock:
             first = min(self._pending, default=None)
             batch = [] if first is None else list(self._pending[first])
@@ -392,28 +439,31 @@ class DecisionLoop:
         if until_s is not None:
             outlooks, learned = self._decider.look(contracts, until_s, champion)
         self._outlooks.update(outlooks)
-        newest_s = self._window.newest_s
+        now_s = self._clock.now_s(self._window.newest_s)
         return [
             self._decider.decide(
                 c,
                 outlooks.get(c.symbol, Outlook()),
                 trigger=trigger,
                 until_s=until_s,
-                now_s=self._clock.now_s(newest_s),
+                now_s=now_s,
                 champion="" if champion is None else champion.version,
+                overrides=self._in_force(c.symbol, now_s),
             )
             for c in learned.values()
         ]
 
     def _again(self, contract: Contract, trigger: str, until_s: int | None) -> Decided:
         """Decide on what was foreseen at the contract's own newest bar."""
+        now_s = self._clock.now_s(self._window.newest_s)
         return self._decider.decide(
             contract,
             self._outlooks.get(contract.symbol, Outlook()),
             trigger=trigger,
             until_s=until_s,
-            now_s=self._clock.now_s(self._window.newest_s),
+            now_s=now_s,
             champion=self._version_in_use,
+            overrides=self._in_force(contract.symbol, now_s),
         )
 
     def _recall(self, champion: Champion | None) -> None:

@@ -16,11 +16,14 @@ from serving.board import Board
 from serving.champion import Champion, ChampionWatch, RegistryLike
 from serving.clock import clock_named
 from serving.desk import TapeDesk
+from serving.errors import NotReadyError
 from serving.finer import FinerGrid
 from serving.forecast import forecast_from
 from serving.ingest import Ingest
 from serving.loop import DecisionLoop
 from serving.outlook import Needs
+from serving.overrides.desk import OverrideDesk
+from serving.overrides.requests import SetRequest
 from serving.requests import BarsRequest, ForecastRequest
 from serving.settings import ServingSettings
 from serving.store.engine import store_engine
@@ -54,6 +57,7 @@ class Runtime:
         self._open = ExitStack()
         self._loop: DecisionLoop | None = None
         self._watch: ChampionWatch | None = None
+        self._orders: OverrideDesk | None = None
         self._ingest: Ingest | None = None
         self._tapes: TapeIngest | None = None
 
@@ -81,9 +85,13 @@ class Runtime:
             desk = TapeDesk(engine, s)
             desk.load()
             finer = FinerGrid(engine, s, desk)
-        loop = DecisionLoop(engine, s, self.margin, clock, watch, finer)
+        orders = OverrideDesk(
+            engine, self.margin.limits, two_person=s.two_person, longest_s=s.override_longest_s
+        )
+        orders.refresh()
+        loop = DecisionLoop(engine, s, self.margin, clock, watch, finer, orders)
         loop.publish_stored()
-        self._watch, self._loop = watch, loop
+        self._watch, self._loop, self._orders = watch, loop, orders
         self._ingest = Ingest(engine, s, clock, loop.offer)
         if finer is not None:
             self._ingest = replace(self._ingest, offer_finer=finer.offer)
@@ -121,6 +129,39 @@ class Runtime:
         assert self._tapes is not None, "open the runtime first"
         return self._tapes.take_book(request)
 
+    def set_override(self, request: SetRequest, by: str) -> dict[str, Any]:
+        """See ``serving.overrides.desk``, also of the next two."""
+        return self._ordered(lambda desk, now_s: desk.set(request, by, now_s))
+
+    def confirm_override(self, order_id: str, by: str) -> dict[str, Any]:
+        return self._ordered(lambda desk, now_s: desk.confirm(order_id, by, now_s))
+
+    def end_override(self, order_id: str, by: str, reason: str) -> dict[str, Any]:
+        return self._ordered(lambda desk, now_s: desk.end(order_id, by, reason, now_s))
+
+    def _ordered(self, give: Callable[[OverrideDesk, float], dict[str, Any]]) -> dict[str, Any]:
+        """Give an order, and let the loop look at it at once."""
+        assert self._orders is not None, "open the runtime first"
+        assert self._loop is not None, "open the runtime first"
+        now_s = self._loop.now_s()
+        if now_s is None:
+            raise NotReadyError(
+                "the bars are the clock, and there is no bar yet", "send bars, or start with --clock wall"
+            )
+        taken = give(self._orders, now_s)
+        self._loop.wake()
+        return taken
+
+    def overrides(self) -> dict[str, Any]:
+        """Every order, by what has become of it."""
+        assert self._orders is not None, "open the runtime first"
+        return self._orders.listing(self._now_s)
+
+    @property
+    def _now_s(self) -> float:
+        # Before the first bar that is the clock there are no orders.
+        return (None if self._loop is None else self._loop.now_s()) or 0.0
+
     def forecast(self, request: ForecastRequest) -> dict[str, Any]:
         """See ``serving.forecast``."""
         champion, loop = self._champion, self._loop
@@ -148,6 +189,7 @@ class Runtime:
             "finer_interval_s": self.settings.finer_interval_s,
             "tapes": {} if self._tapes is None else self._tapes.status(),
             "source": self.settings.source,
+            "overrides": {} if self._orders is None else self._orders.status(self._now_s),
         }
 
     def _champion_changed(self) -> None:

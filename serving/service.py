@@ -1,7 +1,8 @@
 """The BentoML service: ``bentoml serve serving.service:Foremargin``, or ``python -m serving serve``.
 
 One worker, because BentoML's workers are processes, and the decisions, the answers and the lease live in one.
-POST endpoints are API methods; ``GET /live/...`` is mounted; ``serving.edge`` is around both.
+POST endpoints are API methods; ``GET /live/...`` and ``/v1/overrides`` are mounted; ``serving.edge`` is
+around all.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from starlette.responses import Response
 from models.settings import MarginSettings
 from serving.edge import ANSWER_S, BODY_S, ClientMistakes, Edge
 from serving.live import live_app
+from serving.overrides.app import override_app
 from serving.requests import (
     BarsRequest,
     ForecastRequest,
@@ -102,6 +104,9 @@ class Foremargin:
 
 Foremargin.mount_asgi_app(  # type: ignore[attr-defined] # the decorator made a Service of it
     live_app(lambda: runtime.board, runtime.status), path="/live"
+)
+Foremargin.mount_asgi_app(  # type: ignore[attr-defined]
+    override_app(runtime, with_tokens=Edge.asks_for_tokens(runtime.settings)), path="/v1"
 )
 Foremargin.add_asgi_middleware(Edge, settings=runtime.settings)  # type: ignore[attr-defined]
 

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from pathlib import Path
 from typing import Literal, Self
 
@@ -20,6 +21,8 @@ from models.settings import Section
 
 #: Larger bodies are refused before they are read to the end; 10 MB must never be accepted.
 LARGEST_BODY_LIMIT = 9 * 1024 * 1024
+#: Who gives an order: a name that is the same in every log.
+IDENTITY_PATTERN = r"[A-Za-z0-9._@-]{1,64}"
 
 
 class ServingSettings(Section):
@@ -68,9 +71,16 @@ class ServingSettings(Section):
     #: ``rules_rung``).
     history_days: int = Field(750, ge=1)
     body_limit_bytes: int = Field(4 * 1024 * 1024, ge=1024, le=LARGEST_BODY_LIMIT)
-    #: Bearer tokens. ``read`` opens the answers, ``ingest`` takes bars (and opens the answers).
+    #: Bearer tokens. ``read`` opens the answers, ``ingest`` takes bars (and opens the answers), ``override``
+    #: gives orders (and opens the answers): each belongs to one person, by name.
     read_tokens: tuple[SecretStr, ...] = ()
     ingest_tokens: tuple[SecretStr, ...] = ()
+    override_tokens: dict[str, SecretStr] = Field(default_factory=dict)
+    #: Whether an override takes effect only when a second person has confirmed it. A kill switch takes effect
+    #: at once, and needs the second person for its end.
+    two_person: bool = False
+    #: The longest that an override may last.
+    override_longest_s: FiniteFloat = Field(7 * 86400.0, gt=0, le=366 * 86400)
 
     @field_validator("host")
     @classmethod
@@ -108,13 +118,48 @@ class ServingSettings(Section):
             raise ValueError("a token has fewer than 16 characters; make one with `openssl rand -hex 24`")
         return value
 
+    @field_validator("override_tokens")
+    @classmethod
+    def _identities_are_persons(cls, value: dict[str, SecretStr]) -> dict[str, SecretStr]:
+        for who, token in value.items():
+            if not re.fullmatch(IDENTITY_PATTERN, who) or who.casefold() == "server":
+                raise ValueError(
+                    f"override_tokens names {who!r}; give at most 64 letters, digits and ._@-, and not server"
+                )
+            if len(token.get_secret_value()) < 16:
+                raise ValueError(
+                    f"the override token of {who} has fewer than 16 characters; make one with "
+                    f"`openssl rand -hex 24`"
+                )
+        if len({who.casefold() for who in value}) != len(value):
+            raise ValueError(f"override_tokens names somebody twice: {sorted(value)}; give each person one")
+        return value
+
     @model_validator(mode="after")
     def _the_world_needs_tokens(self) -> Self:
-        if not self.on_loopback and not (self.read_tokens and self.ingest_tokens):
+        tokens = {name: getattr(self, name) for name in ("read_tokens", "ingest_tokens", "override_tokens")}
+        missing = [name for name, given in tokens.items() if not given]
+        if missing and not self.on_loopback:
             raise ValueError(
-                f"host {self.host} is reachable from other machines, and read_tokens or ingest_tokens "
-                f"is empty; "
-                f"set both, or bind 127.0.0.1"
+                f"host {self.host} is reachable from other machines, and {' and '.join(missing)} "
+                f"{'is' if len(missing) == 1 else 'are'} empty; set all of {', '.join(tokens)}, "
+                f"or bind 127.0.0.1"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _an_order_says_whose_it_is(self) -> Self:
+        orders = [t.get_secret_value() for t in self.override_tokens.values()]
+        others = [t.get_secret_value() for t in (*self.read_tokens, *self.ingest_tokens)]
+        if len(set(orders)) != len(orders) or set(orders) & set(others):
+            raise ValueError(
+                "a token of override_tokens is somebody else's too, or a read or ingest token; "
+                "give each person a token of their own"
+            )
+        if self.two_person and len(orders) == 1:
+            raise ValueError(
+                f"two_person is on, and override_tokens names only {', '.join(self.override_tokens)}: nobody "
+                f"could confirm; name a second person, or turn two_person off"
             )
         return self
 

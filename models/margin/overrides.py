@@ -15,7 +15,11 @@ FORCED_RUNGS: Final = ("last_good", "rules", "static", "cap")
 
 
 class OverrideError(ValueError):
-    """An order is impossible; the message names field, value, bound and remedy."""
+    """An order is impossible; the message names ``field``, ``value``, ``bound`` and remedy."""
+
+    def __init__(self, field: str, value: object, bound: str) -> None:
+        self.field, self.value, self.bound = field, value, bound
+        super().__init__(f"override {field} is {value!r}; it must be {bound}; correct it and send it again")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,23 +44,25 @@ class Override:
 
     def __post_init__(self) -> None:
         if self.kind not in OVERRIDE_KINDS:
-            raise _error("kind", self.kind, f"one of {OVERRIDE_KINDS}")
+            raise OverrideError("kind", self.kind, f"one of {OVERRIDE_KINDS}")
         if not isinstance(self.id, str) or not self.id:
-            raise _error("id", self.id, "a text")
+            raise OverrideError("id", self.id, "a text")
         if not isinstance(self.reason, str) or not self.reason.strip():
-            raise _error("reason", self.reason, "a sentence")
+            raise OverrideError("reason", self.reason, "a sentence")
         if not is_number(self.expires_s):
-            raise _error("expires_s", self.expires_s, "a time in seconds since 1970")
+            raise OverrideError("expires_s", self.expires_s, "a time in seconds since 1970")
         if self.kind in ("floor", "cap"):
             if not is_number(self.multiplier) or self.multiplier <= 0:
-                raise _error("multiplier", self.multiplier, f"a finite number above 0 for a {self.kind}")
+                raise OverrideError(
+                    "multiplier", self.multiplier, f"a finite number above 0 for a {self.kind}"
+                )
         elif self.multiplier is not None:
-            raise _error("multiplier", self.multiplier, f"left out for a {self.kind}")
+            raise OverrideError("multiplier", self.multiplier, f"left out for a {self.kind}")
         if self.kind == "rung":
             if self.rung not in FORCED_RUNGS:
-                raise _error("rung", self.rung, f"one of {FORCED_RUNGS}")
+                raise OverrideError("rung", self.rung, f"one of {FORCED_RUNGS}")
         elif self.rung is not None:
-            raise _error("rung", self.rung, f"left out for a {self.kind}")
+            raise OverrideError("rung", self.rung, f"left out for a {self.kind}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +74,3 @@ class Overrides:
     def standing(self, kind: str, now_s: float) -> tuple[Override, ...]:
         """The orders of a kind that have not expired."""
         return tuple(o for o in self.orders if o.kind == kind and now_s < o.expires_s)
-
-
-def _error(field: str, value: object, bound: str) -> OverrideError:
-    return OverrideError(f"override {field} is {value!r}; it must be {bound}; correct it and send it again")

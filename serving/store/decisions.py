@@ -17,8 +17,8 @@ from serving.store.days import open_day
 from serving.store.tables import Contract, DecisionRow, Publication
 
 #: What asked for a decision: its bar, another contract's bar while its own is missing, time passing, a new
-#: model, or the start of a server that had no decision yet.
-TRIGGERS = ("bar", "gap", "tick", "model", "start")
+#: model, an override that began or ended, or the start of a server that had no decision yet.
+TRIGGERS = ("bar", "gap", "tick", "model", "override", "start")
 
 
 class SecondDeciderError(RuntimeError):
@@ -81,6 +81,11 @@ def list_contracts(connection: Connection, symbols: Sequence[str]) -> None:
         )
 
 
+def contract_symbols(connection: Connection) -> list[str]:
+    """Every contract's symbol, the leader first."""
+    return list(connection.scalars(select(Contract.symbol).order_by(Contract.position)))
+
+
 def read_contracts(connection: Connection) -> list[StoredContract]:
     """Every contract, the leader first."""
     columns = (
@@ -115,8 +120,10 @@ def _append(connection: Connection, decisions: Sequence[NewDecision]) -> dict[st
     heads = {symbol: head for symbol, head in found}  # noqa: C416 - rows are typed as tuples when unpacked
     rows, hashes = [], {}
     for d in decisions:
+        # As the store gives it back: a whole number of seconds is a float too.
+        made_at = float(d.made_at)
         columns = Columns(
-            d.symbol, d.seq, d.decision_time, d.made_at, d.trigger, d.rung, d.mode, d.model_version
+            d.symbol, d.seq, d.decision_time, made_at, d.trigger, d.rung, d.mode, d.model_version
         )
         record = canonical(d.record)
         sealed = seal(columns, record, heads.get(d.symbol))

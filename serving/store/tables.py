@@ -5,8 +5,8 @@ beyond that, ``tape_batches`` the trades and snapshots that are not in a stored 
 each symbol has come with them, ``contracts`` what the engine remembers of each symbol together with the
 answer that readers get, ``decisions`` every decision with all its inputs, ``calibrations`` where the
 calibration of each model stands, ``publication`` the number of the newest answer, ``day_roots`` what binds
-all decisions up to the end of a day. ``decisions`` and ``day_roots`` are appended only; triggers refuse the
-rest.
+all decisions up to the end of a day, ``override_events`` what people ordered. ``decisions``, ``day_roots``
+and ``override_events`` are appended only; triggers refuse the rest.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ class DecisionRow(Base):
     #: Close of the last bar used; null where there was none.
     decision_time: Mapped[int | None] = mapped_column(BigInteger)
     made_at: Mapped[float] = mapped_column(Float(53))
-    #: What asked for it: ``bar``, ``gap``, ``tick``, ``model`` or ``start``.
+    #: What asked for it: ``bar``, ``gap``, ``tick``, ``model``, ``override`` or ``start``.
     trigger: Mapped[str] = mapped_column(String(8))
     rung: Mapped[str] = mapped_column(String(16))
     mode: Mapped[str] = mapped_column(String(16))
@@ -178,6 +178,24 @@ class ClosedDay(Base):
     day: Mapped[str] = mapped_column(String(10), primary_key=True)
     root: Mapped[str] = mapped_column(String(64))
     leaves: Mapped[str] = mapped_column(Text)
+    previous_hash: Mapped[str] = mapped_column(String(64))
+    hash: Mapped[str] = mapped_column(String(64))
+
+
+class OverrideEvent(Base):
+    """``serving.overrides.book.Event``."""
+
+    __tablename__ = "override_events"
+
+    seq: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    #: The order that it is of.
+    override: Mapped[str] = mapped_column(String(24))
+    event: Mapped[str] = mapped_column(String(16))
+    #: Who it was.
+    identity: Mapped[str] = mapped_column(String(64))
+    made_at: Mapped[float] = mapped_column(Float(53))
+    #: Canonical JSON (``serving.audit.chain``).
+    content: Mapped[dict[str, Any]] = mapped_column(JSON)
     previous_hash: Mapped[str] = mapped_column(String(64))
     hash: Mapped[str] = mapped_column(String(64))
 

@@ -1,6 +1,7 @@
 """What the server may be told, and what it refuses to start with."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -18,11 +19,43 @@ def test_the_defaults_serve_this_machine() -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.4"])
-def test_beyond_this_machine_both_tokens_are_needed(host: str) -> None:
-    for tokens in ({}, {"read_tokens": (TOKEN,)}, {"ingest_tokens": (TOKEN,)}):
-        with pytest.raises(ValidationError, match="reachable from other machines"):
-            ServingSettings(host=host, **tokens)
-    assert not ServingSettings(host=host, read_tokens=(TOKEN,), ingest_tokens=(TOKEN,)).on_loopback
+def test_beyond_this_machine_all_tokens_are_needed(host: str) -> None:
+    tokens = {"read_tokens": (TOKEN,), "ingest_tokens": (TOKEN,), "override_tokens": {"ana": "a" * 16}}
+    for name in tokens:
+        left = {n: t for n, t in tokens.items() if n != name}
+        with pytest.raises(ValidationError, match=f"reachable from other machines, and {name} is empty"):
+            ServingSettings(host=host, **left)
+    with pytest.raises(ValidationError, match="read_tokens and ingest_tokens and override_tokens are empty"):
+        ServingSettings(host=host)
+    assert not ServingSettings(host=host, **tokens).on_loopback
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"override_tokens": {"ana": "short"}}, "token of ana has fewer than 16 characters"),
+        ({"override_tokens": {"an a": TOKEN}}, "names 'an a'; give at most 64 letters"),
+        ({"override_tokens": {"": TOKEN}}, "names ''"),
+        ({"override_tokens": {"a" * 65: TOKEN}}, "at most 64"),
+        ({"override_tokens": {"Server": TOKEN}}, "and not server"),
+        ({"override_tokens": {"ana": "a" * 16, "Ana": "b" * 16}}, r"somebody twice: \['Ana', 'ana'\]"),
+        ({"override_tokens": {"ana": TOKEN, "ben": TOKEN}}, "somebody else's too"),
+        ({"override_tokens": {"ana": TOKEN}, "read_tokens": (TOKEN,)}, "or a read or ingest token"),
+        ({"override_tokens": {"ana": TOKEN}, "ingest_tokens": (TOKEN,)}, "or a read or ingest token"),
+        ({"override_tokens": {"ana": TOKEN}, "two_person": True}, "names only ana: nobody could confirm"),
+    ],
+)
+def test_an_order_must_lead_to_one_person(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        ServingSettings(**settings)
+
+
+def test_two_persons_may_have_tokens_or_none() -> None:
+    pair = {"ana": "a" * 16, "ben": "b" * 16}
+    settings = ServingSettings(override_tokens=pair, two_person=True)
+    assert settings.override_tokens["ben"].get_secret_value() == "b" * 16
+    assert "b" * 16 not in repr(settings)
+    assert ServingSettings(two_person=True).two_person
 
 
 @pytest.mark.parametrize(
@@ -42,6 +75,10 @@ def test_beyond_this_machine_both_tokens_are_needed(host: str) -> None:
         ("finer_interval_s", 7, "divides the other"),
         ("finer_interval_s", 90, "at most 60, or whole minutes"),
         ("trade_tolerance_s", -1, "greater than or equal"),
+        ("override_longest_s", 0, "greater than 0"),
+        ("override_longest_s", 367 * 86400, "less than or equal"),
+        ("override_longest_s", float("nan"), "finite"),
+        ("two_person", "maybe", "boolean"),
         ("colour", "red", "Extra inputs"),
     ],
 )
