@@ -73,7 +73,7 @@ def crashes(measures: MarginMeasures) -> Any:
     figure.update_yaxes(title_text="% of notional", rangemode="tozero", col=1)
     figure.update_yaxes(title_text="x base rate", col=2)
     figure.update_layout(bargap=0)
-    sized(figure, 80 + 260 * len(seen))
+    _sized(figure, measures, len(seen))
     return figure
 
 
@@ -100,8 +100,15 @@ def worst_days(measures: MarginMeasures) -> Any:
         _draw_margins(figure, measures, kind, contract, span, row, first=row == 1, required=True)
     figure.update_yaxes(title_text="% of notional", rangemode="tozero")
     figure.update_layout(bargap=0)
-    sized(figure, 80 + 260 * len(best))
+    _sized(figure, measures, len(best))
     return figure
+
+
+def _sized(figure: Any, measures: MarginMeasures, rows: int) -> None:
+    """As high as its rows, with room above for a legend of several lines."""
+    lines = -(-2 * len(measures.series) // 6)
+    sized(figure, 60 + 20 * lines + 260 * rows)
+    figure.update_layout(margin_t=45 + 20 * lines)
 
 
 def _draw_margins(

@@ -19,7 +19,7 @@ from training.margin.shortfall import MILLION, shortfalls
 from training.report_layout import COLOURS, REFERENCE_COLOUR, sized
 
 #: Constants by which a margin is scaled for the curve of margin against shortfall.
-SCALES = np.linspace(0.6, 1.6, 41)
+SCALES = np.linspace(0.4, 1.6, 49)
 #: The ladder from the model down: calm colours first.
 RUNG_COLOURS = ("#0072b2", "#56b4e9", "#e69f00", "#d55e00", "#7a0019")
 _GREY_LINE = {"color": "#999999", "width": 1, "dash": "dash"}

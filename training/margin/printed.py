@@ -53,7 +53,8 @@ def _show(console: Console, title: str, rows: pd.DataFrame, columns: Columns) ->
     for case, group in rows.groupby("case", sort=False):
         table = Table(title=f"{title}: {case}", title_justify="left")
         for name, words, _ in kept:
-            table.add_column(words, justify="left" if name == "series" else "right", no_wrap=name == "series")
+            whole = name in ("series", "ratio_interval")
+            table.add_column(words, justify="left" if name == "series" else "right", no_wrap=whole)
         for row in group.to_dict("records"):
             table.add_row(*(cell_text(row[name], form) for name, _, form in kept))
         console.print(table)
