@@ -7,6 +7,7 @@ before, the row's place in the count. The one that makes the hash fit again name
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -166,8 +167,9 @@ def _differences(columns: Columns, decision: Mapping[str, Any]) -> Iterator[Rest
     """Where a column says other than the record."""
     for name, key in _FROM_RECORD.items():
         says, told = getattr(columns, name), decision.get(key)
-        if name == "decision_time" and isinstance(told, float):
-            told = int(told)
+        stored_as = {"decision_time": int, "made_at": float}.get(name)
+        if stored_as is not None and isinstance(told, int | float) and math.isfinite(told):
+            told = stored_as(told)
         if type(says) is not type(told) or says != told:
             yield Restored(name, says, told)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -60,9 +61,12 @@ def reading_engine(url: str) -> Engine:
     file = Path(parsed.database or "")
     if not file.is_file():
         raise StoreError(f"there is no store at {file}; name the database that the server uses")
-    engine = create_engine(
-        f"sqlite:///file:{quote(str(file))}?mode=ro&uri=true", connect_args={"timeout": BUSY_S}
-    )
+    address = f"file:{quote(str(file.absolute()))}?mode=ro"
+
+    def connect() -> sqlite3.Connection:
+        return sqlite3.connect(address, uri=True, timeout=BUSY_S, check_same_thread=False)
+
+    engine = create_engine(url, creator=connect)
 
     @event.listens_for(engine, "connect")
     def _prepare(connection: Any, _record: Any) -> None:
