@@ -6,6 +6,7 @@ An artifact is a folder::
     pipeline.json    the features and what they learned (``Pipeline.to_json``)
     model/           what ``TailModel.save`` wrote: LightGBM text, safetensors, JSON
     calibration.json where the calibration stood after the days held out; absent for a model without
+    confidence.json  what was usual in training; absent from artifacts of earlier versions
 
 Nothing in it is code, and nothing is unpickled: the model's name is looked up among ``models.forecast``,
 its files are data. A folder is written beside its final place and moved there whole, so that a reader sees
@@ -32,11 +33,12 @@ from features.durations import format_duration, parse_duration
 from features.pipeline import Pipeline
 from models.forecast.base import TailModel
 from models.forecast.calibration import CalibrationState
+from models.forecast.confidence import Confidence
 from models.forecast.discovery import model_class
 
 FORMAT = 1
 INFO_FILE, PIPELINE_FILE, MODEL_FOLDER = "model.json", "pipeline.json", "model"
-CALIBRATION_FILE = "calibration.json"
+CALIBRATION_FILE, CONFIDENCE_FILE = "calibration.json", "confidence.json"
 #: Of ``model.json``: when and by which code it was made says nothing about what it forecasts.
 _NOT_CONTENT = ("made_at", "code_version", "fingerprint")
 
@@ -56,6 +58,7 @@ class Fitted:
     had any influence. ``scores`` are out-of-sample figures by name, such as ``fz0/1h/0.99``; None where one
     could not be measured. ``calibration`` has seen out-of-sample forecasts only, from the first after
     ``train_end`` plus an embargo of the largest horizon; None for a model that is not calibrated.
+    ``confidence`` was learned on the training window; None: no forecast is ever doubted.
     """
 
     model: TailModel
@@ -66,6 +69,7 @@ class Fitted:
     data_fingerprint: str
     scores: Mapping[str, float | None]
     calibration: CalibrationState | None = None
+    confidence: Confidence | None = None
 
 
 @dataclass(frozen=True)
@@ -139,12 +143,13 @@ class ArtifactInfo:
 @dataclass(frozen=True)
 class Artifact:
     """A model ready to forecast: ``model.predict(pipeline.online(market.select(info.symbols)))``, which
-    ``calibration``, where there is one, goes on to calibrate."""
+    ``calibration``, where there is one, goes on to calibrate, and ``confidence`` to judge."""
 
     model: TailModel
     pipeline: Pipeline
     info: ArtifactInfo
     calibration: CalibrationState | None = None
+    confidence: Confidence | None = None
 
 
 @cache
@@ -183,6 +188,8 @@ def write_artifact(folder: Path, fitted: Fitted) -> ArtifactInfo:
         _write_json(draft / PIPELINE_FILE, fitted.pipeline.to_json())
         if fitted.calibration is not None:
             _write_json(draft / CALIBRATION_FILE, fitted.calibration.to_json())
+        if fitted.confidence is not None:
+            _write_json(draft / CONFIDENCE_FILE, fitted.confidence.to_json())
         content = ArtifactInfo(
             model=fitted.model.name,
             features=fitted.pipeline.names,
@@ -262,13 +269,13 @@ def read_artifact(folder: Path, lookup: ModelLookup = model_class) -> Artifact:
     try:
         pipeline = Pipeline.from_json(json.loads((folder / PIPELINE_FILE).read_text(encoding="utf-8")))
         model = lookup(info.model).load(folder / MODEL_FOLDER)
-        calibration = _read_calibration(folder, info)
+        calibration, confidence = _read_calibration(folder, info), _read_confidence(folder, info)
     except Exception as error:  # a model's files are parsed by its own library, which raises what it likes
         raise ArtifactError(
             f"artifact {folder} (model {info.model}) cannot be loaded: {type(error).__name__}: {error}; "
             f"train the model anew with this version"
         ) from error
-    return Artifact(model, pipeline, info, calibration)
+    return Artifact(model, pipeline, info, calibration, confidence)
 
 
 def _read_calibration(folder: Path, info: ArtifactInfo) -> CalibrationState | None:
@@ -278,6 +285,16 @@ def _read_calibration(folder: Path, info: ArtifactInfo) -> CalibrationState | No
     if (state.horizons, state.levels, state.interval) != (info.horizons, info.levels, info.interval):
         raise ValueError(f"{CALIBRATION_FILE} is of other horizons, levels or bars than the model")
     return state
+
+
+def _read_confidence(folder: Path, info: ArtifactInfo) -> Confidence | None:
+    if CONFIDENCE_FILE not in info.files:
+        return None
+    found = Confidence.from_json(json.loads((folder / CONFIDENCE_FILE).read_text(encoding="utf-8")))
+    absent = sorted(set(found.inputs) - set(info.features))
+    if absent:
+        raise ValueError(f"{CONFIDENCE_FILE} has ranges of {absent}, which the pipeline does not give")
+    return found
 
 
 def _files(folder: Path) -> list[Path]:

@@ -86,6 +86,18 @@ class Champion:
         """See ``look``; ``frame`` is of one close."""
         return self.artifact.model.predict(frame), _regimes(frame)
 
+    def trust(self, frame: FeatureFrame, said: TailForecast) -> dict[str, tuple[float, float]]:
+        """Confidence and drift, by symbol, of what ``foresee`` said of ``frame``; empty for an artifact that
+        knows nothing of what was usual."""
+        usual = self.artifact.confidence
+        if usual is None:
+            return {}
+        found = usual.judge(frame, said)
+        symbols = (str(symbol) for symbol in said.rows.get_level_values("symbol"))
+        return dict(
+            zip(symbols, zip(found.confidence.tolist(), found.drift.tolist(), strict=True), strict=True)
+        )
+
     def past(self, market: Market, since: pd.Timestamp) -> TailForecast:
         """What ``look`` said at every close of the market from ``since`` on, times ascending. The market has
         ``look_back_bars`` up to ``since``."""
@@ -192,6 +204,12 @@ class ChampionWatch:
         if self._finer_history is not None:
             made.asked.refuse_longer(self._finer_history)
         logger.info("champion is version %s (%s)", version.number, artifact.info.model)
+        if artifact.confidence is None:
+            logger.warning(
+                "champion version %s was trained before forecasts were judged: confidence is 1 and drift 0 "
+                "whatever its inputs are (rules 8 and 19); train it anew",
+                version.number,
+            )
         return made
 
     def _tell(self, error: str) -> None:

@@ -34,7 +34,7 @@ from serving.contract import Contract, MonthlyRates, as_last_good
 from serving.explain import explanations, moved
 from serving.finer import FinerGrid
 from serving.inputs import Known, missing_inputs, nothing_finer
-from serving.outlook import Forecast, Needs, Outlook, Seen
+from serving.outlook import Forecast, Needs, Outlook, Seen, trusted
 from serving.rules_rung import VERSION, WeeklyTail, rules_forecast, week_of, weekly_tail
 from serving.store.decisions import NewDecision
 from serving.window import MarketWindow
@@ -192,7 +192,8 @@ class Decider:
             market = self.window.market(until_s, champion.look_back_bars)
             frame = champion.frame(self._lay_under(market, champion.asked))
             said, regimes = champion.foresee(frame)
-            return self.calibration.forecasts(until_s, said), regimes, frame
+            found = self.calibration.forecasts(until_s, said)
+            return trusted(found, champion.trust(frame, said)), regimes, frame
         except (Exception, SystemExit) as error:  # a model is somebody else's code: it may raise anything
             self._fail(
                 "the model raised", f"model version {champion.version}: {type(error).__name__}: {error}"

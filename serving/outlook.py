@@ -6,7 +6,7 @@ Losses are log returns over the horizon against the side, positive is a loss, as
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ class Forecast:
 
     ``factor``, (VaR or ES, horizon, side, level), is what the calibration multiplied a model's by, already
     within ``var`` and ``es``, which were put in order afterwards; None where nothing was calibrated.
+    ``confidence`` and ``drift`` are those of the candidate (``models.forecast.confidence``).
     """
 
     horizons_s: tuple[float, ...]
@@ -37,6 +38,8 @@ class Forecast:
     var: Array
     es: Array
     factor: Array | None = None
+    confidence: float = 1.0
+    drift: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -45,6 +48,8 @@ class Forecast:
             "var": self.var.tolist(),
             "es": self.es.tolist(),
             "factor": None if self.factor is None else self.factor.tolist(),
+            "confidence": self.confidence,
+            "drift": self.drift,
         }
 
     @classmethod
@@ -56,6 +61,8 @@ class Forecast:
             np.array(content["var"], dtype="float64"),
             np.array(content["es"], dtype="float64"),
             None if factor is None else np.array(factor, dtype="float64"),
+            float(content.get("confidence", 1.0)),  # absent from what was stored before forecasts were judged
+            float(content.get("drift", 0.0)),
         )
 
     @property
@@ -80,6 +87,19 @@ class Forecast:
             for h, horizon_s in enumerate(self.horizons_s)
             for k, level in enumerate(self.levels)
         ]
+
+
+def trusted(
+    forecasts: Mapping[str, Forecast], trust: Mapping[str, tuple[float, float]]
+) -> dict[str, Forecast]:
+    """Forecasts by symbol with the confidence and drift of each; those of which ``trust`` says nothing as
+    they are."""
+    return {
+        symbol: forecast
+        if symbol not in trust
+        else replace(forecast, confidence=trust[symbol][0], drift=trust[symbol][1])
+        for symbol, forecast in forecasts.items()
+    }
 
 
 @dataclass(frozen=True)
@@ -111,7 +131,7 @@ class Needs:
     ) -> Candidate:
         """The rung's requirement. Raises ``models.margin.requirement.RequirementError`` where the forecast
         lacks a kind's horizon or level."""
-        return candidate(
+        made = candidate(
             rung,
             forecast.var,
             forecast.es,
@@ -124,6 +144,7 @@ class Needs:
             limits=self.limits,
             model_version=version,
         )
+        return replace(made, confidence=forecast.confidence, drift=forecast.drift)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ are always fresh.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -18,6 +18,7 @@ from features.pipeline import Pipeline
 from features.regime_chain import REGIMES
 from models.artifact import Fitted
 from models.forecast.calibration import CalibrationState
+from models.forecast.confidence import Confidence
 from models.forecast.discovery import model_class
 from training.backtest import Progress, backtest, keep_levels
 from training.dataset import Fit, History, ModelLookup, Task, TrainingRefusedError
@@ -64,7 +65,10 @@ def train(
     end = train_end if train_end is not None else default_train_end(history, settings)
     _refuse_too_little(history, settings, end, task)
     progress(CHALLENGER, 0, 1)
-    fit = history.fit(lookup(settings.model), end, task)
+    model = lookup(settings.model)
+    window = history.window(model, end, task)
+    fit = window.fit(model())
+    confidence = Confidence.learned(fit.model, window.dataset.features)
     progress(CHALLENGER, 1, 1)
     first, last = fit.end + task.embargo, times[-1]
     start = times[times > first][0]
@@ -76,7 +80,7 @@ def train(
     forecasts = pd.concat([walked, keep_levels(own.to_table(CHALLENGER), settings.levels)], ignore_index=True)
     scored = common_rows(with_losses(forecasts, history.market))
     table = summary(scored, history.market.interval)
-    return Trained(_fitted(history, fit, table, calibration), scored, table)
+    return Trained(replace(_fitted(history, fit, table, calibration), confidence=confidence), scored, table)
 
 
 def scores(table: pd.DataFrame) -> dict[str, float | None]:

@@ -43,6 +43,9 @@ class TailForecast:
     Rows are (time, symbol) pairs, the decision time and the contract. Levels ascend and include 0.999.
     Checked when made: everything finite, 0 < VaR <= ES, both non-decreasing in the level; else
     ``ForecastError``.
+
+    ``spread``, (row,), is how far the members of an ensemble that were trained alike disagree: the standard
+    deviation of their ln ES, the mean over horizons, sides and levels. None: the model has no such members.
     """
 
     rows: pd.MultiIndex
@@ -50,6 +53,7 @@ class TailForecast:
     levels: tuple[float, ...]
     var: NDArray[np.float64]
     es: NDArray[np.float64]
+    spread: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         shape = (len(self.rows), len(self.horizons), len(SIDES), len(self.levels))
@@ -65,6 +69,13 @@ class TailForecast:
             self._refuse(falls, array, f"{name} falls as the level rises")
         self._refuse(self.var <= 0, self.var, "VaR is not above 0")
         self._refuse(self.es < self.var, self.es, "ES is below VaR")
+        if self.spread is not None and (
+            self.spread.shape != shape[:1] or not (np.isfinite(self.spread) & (self.spread >= 0)).all()
+        ):
+            raise ForecastError(
+                f"the spread of the members has shape {self.spread.shape} where there are {shape[0]} rows, "
+                f"or is not finite and at least 0 everywhere"
+            )
 
     def _refuse(self, broken: NDArray[np.bool_], values: NDArray[np.float64], rule: str) -> None:
         if broken.any():
@@ -76,14 +87,16 @@ class TailForecast:
 
     @classmethod
     def joined(cls, parts: Sequence[TailForecast]) -> TailForecast:
-        """The rows of several forecasts, one after the other. Raises ``ValueError`` where there is none, or
-        their horizons or levels differ."""
+        """The rows of several forecasts, one after the other; with a spread where all have one. Raises
+        ``ValueError`` where there is none, or their horizons or levels differ."""
         kinds = {(part.horizons, part.levels) for part in parts}
         if len(kinds) != 1:
             raise ValueError(f"forecasts of {len(kinds)} kinds of horizons and levels; join those of one")
         rows = parts[0].rows.append([part.rows for part in parts[1:]])
         var, es = (np.concatenate([getattr(part, name) for part in parts]) for name in ("var", "es"))
-        return cls(rows, parts[0].horizons, parts[0].levels, var, es)
+        spreads = [part.spread for part in parts if part.spread is not None]
+        spread = np.concatenate(spreads) if len(spreads) == len(parts) else None
+        return cls(rows, parts[0].horizons, parts[0].levels, var, es, spread)
 
     def to_table(self, model: str) -> pd.DataFrame:
         """The forecast table: ``time, symbol, horizon, side, level, model, var, es``, a row per value."""

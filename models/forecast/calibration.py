@@ -319,7 +319,7 @@ def _scaled(forecast: TailForecast, factor: Array) -> TailForecast:
     """VaR and ES times factors of shape (VaR or ES, row, horizon, side, level), in order again."""
     var = np.maximum.accumulate(forecast.var * factor[0], axis=-1)
     es = np.maximum(np.maximum.accumulate(forecast.es * factor[1], axis=-1), var)
-    return TailForecast(forecast.rows, forecast.horizons, forecast.levels, var, es)
+    return replace(forecast, var=var, es=es)
 
 
 def _refuse_others(forecast: TailForecast, state: CalibrationState) -> None:

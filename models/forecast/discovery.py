@@ -8,7 +8,7 @@ import pkgutil
 import models.forecast
 from models.forecast.base import TailModel
 
-_NOT_MODELS = {"base", "discovery", "calibration"}
+_NOT_MODELS = {"base", "discovery", "calibration", "confidence"}
 
 
 def model_names() -> tuple[str, ...]:

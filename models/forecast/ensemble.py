@@ -86,7 +86,8 @@ class EnsembleModel(TailModel):
         # A rounding may undo an order that the members agree on.
         var = np.maximum.accumulate(np.exp(log_var), axis=-1)
         es = np.maximum.accumulate(np.maximum(np.exp(log_es), var), axis=-1)
-        return TailForecast(rows, self.horizons, self.levels, var, es)
+        # Of the network's members among themselves: how far they are from the trees says nothing about hits.
+        return TailForecast(rows, self.horizons, self.levels, var, es, forecasts[0].spread)
 
     def contributions(self, features: FeatureFrame, cells: Sequence[Cell]) -> Contributions | None:
         """The weighted mean of the members' effects, as ln ES is that of theirs."""

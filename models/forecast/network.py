@@ -28,6 +28,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -139,11 +140,14 @@ class NetworkModel(TailModel):
         with torch.inference_mode(), one_thread() if len(rows) < _FEW_ROWS else nullcontext():
             found = tails(self.weights, x.unsqueeze(0), self._shape())
             var, es = (t.mean(dim=0).double().transpose(1, 2).numpy() for t in found)
+            # Over members, of a row: which side, horizon and level hardly matters to who disagrees.
+            spread = torch.log(found[1]).std(dim=0, correction=0).double().mean(dim=(1, 2, 3)).numpy()
         # The mean of float32 members may leave the order by a rounding.
         var = np.maximum.accumulate(var, axis=-1)
         es = np.maximum.accumulate(np.maximum(es, var), axis=-1)
         scale = sigma[time, symbol, np.newaxis] * np.sqrt([bars_of(h, features) for h in self.horizons])
-        return scaled_forecast(rows, self.horizons, self.levels, scale, var, es)
+        forecast = scaled_forecast(rows, self.horizons, self.levels, scale, var, es)
+        return forecast if self.settings.members == 1 else replace(forecast, spread=spread)
 
     def contributions(self, features: FeatureFrame, cells: Sequence[Cell]) -> Contributions | None:
         """See ``_path_gradients``; the members' mean is explained, not each member."""

@@ -13,6 +13,7 @@ Both sides have the same factor. Calibration lies on top, as for the ensemble.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -122,6 +123,4 @@ class RefinedModel(TailModel):
 def refined_forecast(forecast: TailForecast, refinement: Refinement, features: FeatureFrame) -> TailForecast:
     """A forecast times its correction, VaR and ES of all sides and levels alike."""
     factor = np.exp(refinement.log_factors(features, forecast))[..., np.newaxis, np.newaxis]
-    return TailForecast(
-        forecast.rows, forecast.horizons, forecast.levels, forecast.var * factor, forecast.es * factor
-    )
+    return replace(forecast, var=forecast.var * factor, es=forecast.es * factor)
