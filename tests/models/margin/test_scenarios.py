@@ -1,4 +1,4 @@
-"""Named scenarios of the safety rules by hand-computed numbers; tests/training/margin has them on whole tapes.
+"""Named scenarios of the safety rules, in hand-computed numbers; tests/training/margin plays whole tapes.
 
 Limits are the defaults. Falls: 25 % an hour, and only where 15 % less is asked for.
 """
