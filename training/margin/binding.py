@@ -11,11 +11,16 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from models.margin.types import MODES, RUNGS
 from training.margin.served import NONE, Codes, ServedMargin
 from training.margin.shortfall import MILLION
 
+Array = NDArray[np.float64]
+
+#: What ``clamp_gap`` tells, in its order.
+GAPS = ("withheld", "mean_gap", "worst_gap", "above", "mean_above")
 #: Gaps below it are rounding.
 _ROUNDING = 1e-12
 #: The worst rung that a live feed may need.
@@ -23,32 +28,47 @@ _LOWEST_ALLOWED = RUNGS.index("rules")
 _DEAD = MODES.index("dead")
 
 
-def clamp_gaps(margins: Mapping[tuple[str, str], ServedMargin]) -> pd.DataFrame:
-    """A row per series and kind, over the rows with a served and a required rate (``rows``).
+def clamp_gap(required: Array, rate: Array) -> dict[str, float]:
+    """The gap of some rows, of any shape; those without a required or served rate (NaN) are left out.
 
-    Columns: ``withheld`` (share of rows with a gap), ``mean_gap`` and ``worst_gap``; ``above`` (share of rows
-    served above the requirement) and ``mean_above``. Sizes are per million of notional, means over all rows;
-    NaN where there is no row.
+    ``withheld`` is the share of rows with a gap, ``mean_gap`` and ``worst_gap`` its size, ``above`` the share
+    of rows served above the requirement, ``mean_above`` by how much. Sizes are per million of notional, means
+    over all rows; NaN where there is no row.
     """
-    lines = []
-    for (series, kind), margin in margins.items():
-        known = ~(np.isnan(margin.rate) | np.isnan(margin.required))
-        gap = margin.required[known] - margin.rate[known]
-        line: dict[str, object] = {"series": series, "kind": kind, "rows": gap.size}
-        if gap.size:
-            short, above = np.maximum(gap, 0.0), np.maximum(-gap, 0.0)
-            line |= {
-                "withheld": (short > _ROUNDING).mean(),
-                "mean_gap": MILLION * short.mean(),
-                "worst_gap": MILLION * short.max(),
-                "above": (above > _ROUNDING).mean(),
-                "mean_above": MILLION * above.mean(),
+    gap = required - rate
+    gap = gap[~np.isnan(gap)]
+    if gap.size == 0:
+        return dict.fromkeys(GAPS, float("nan"))
+    short, above = np.maximum(gap, 0.0), np.maximum(-gap, 0.0)
+    found = (
+        *((short > _ROUNDING).mean(), MILLION * short.mean(), MILLION * short.max()),
+        *((above > _ROUNDING).mean(), MILLION * above.mean()),
+    )
+    return {name: float(value) for name, value in zip(GAPS, found, strict=True)}
+
+
+def clamp_gaps(margins: Mapping[tuple[str, str], ServedMargin]) -> pd.DataFrame:
+    """``clamp_gap`` of all contracts together, a row per series and kind."""
+    return pd.DataFrame(
+        [
+            {"series": series, "kind": kind, **clamp_gap(margin.required, margin.rate)}
+            for (series, kind), margin in margins.items()
+        ]
+    )
+
+
+def clamp_gaps_by_contract(margins: Mapping[tuple[str, str], ServedMargin]) -> pd.DataFrame:
+    """``clamp_gap`` of each contract, a row per series, kind, symbol and side."""
+    return pd.DataFrame(
+        [
+            {
+                **{"series": series, "kind": kind, "symbol": symbol, "side": side},
+                **clamp_gap(margin.required[:, column], margin.rate[:, column]),
             }
-        lines.append(line)
-    return pd.DataFrame(lines, columns=_GAP_COLUMNS)
-
-
-_GAP_COLUMNS = ["series", "kind", "rows", "withheld", "mean_gap", "worst_gap", "above", "mean_above"]
+            for (series, kind), margin in margins.items()
+            for column, (symbol, side) in enumerate(margin.contracts)
+        ]
+    )
 
 
 def rung_shares(rung: Codes) -> dict[str, float]:

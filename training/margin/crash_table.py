@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from features.bars import Market
 from models.forecast.base import SIDES
 from models.margin.types import RUNGS
-from training.margin.binding import lowest_rung, rung_shares, while_alive
+from training.margin.binding import clamp_gap, lowest_rung, rung_shares, while_alive
 from training.margin.crashes import CRASHES, HOUR, Crash, WorstHour, covers, raised, worst_hour
 from training.margin.served import ServedMargin
 from training.margin.shortfall import MILLION, shortfall_of
@@ -21,11 +21,13 @@ LOOKED_FOR = pd.Timedelta(days=1)
 _COLUMNS = [
     *("crash", "series", "kind", "symbol", "fall", "hour_fall", "hour_begins"),
     *("onset", "lead_h", "onset_before", "raised", "multiplier_at", "largest_multiplier"),
-    *("coverage", "worst_shortfall", "total_shortfall", "lowest_rung", "lowest_rung_alive", *RUNGS),
+    *("mean_margin", "coverage", "worst_shortfall", "total_shortfall", "mean_gap", "worst_gap"),
+    *("lowest_rung", "lowest_rung_alive", *RUNGS),
 ]
 _SUMMARY = [
     *("crash", "series", "kind", "symbols", "fall", "hour_fall", "risen_before", "lead_h", "least_lead_h"),
-    *("raised", "multiplier_at", "largest_multiplier", "coverage", "worst_shortfall", "total_shortfall"),
+    *("raised", "multiplier_at", "largest_multiplier"),
+    *("mean_margin", "coverage", "worst_shortfall", "total_shortfall", "mean_gap", "worst_gap"),
     *("lowest_rung", "lowest_rung_alive", *RUNGS),
 ]
 
@@ -39,7 +41,8 @@ def through_crashes(
     ``onset`` (NaT: never), ``lead_h`` (hours from the onset to the worst hour; NaN: never), ``onset_before``
     (the rise is older than the day before the window); of the long side ``raised`` (at what share of all
     decision times it is), ``multiplier_at`` (at the beginning of the worst hour) and ``largest_multiplier``;
-    ``coverage``, ``worst_shortfall`` and ``total_shortfall`` (per million of notional, both sides);
+    ``mean_margin``, ``coverage``, ``worst_shortfall`` and ``total_shortfall`` (per million of notional, both
+    sides); ``mean_gap`` and ``worst_gap`` (``binding.clamp_gap``);
     ``lowest_rung`` and ``lowest_rung_alive`` (while the feed was not dead), empty where no engine answered,
     and the share of the rows on each rung.
     """
@@ -79,15 +82,16 @@ def crash_summary(through: pd.DataFrame) -> pd.DataFrame:
 
     Columns: ``symbols``; ``fall`` and ``hour_fall`` (the deepest); ``risen_before`` (symbols whose multiplier
     was raised by the beginning of their worst hour); ``lead_h`` (median over the symbols that rose at all)
-    and ``least_lead_h``; ``raised`` (mean), ``multiplier_at`` (median), ``largest_multiplier``; ``coverage``
-    (mean), ``worst_shortfall`` (the worst), ``total_shortfall`` (the sum); ``lowest_rung`` and
-    ``lowest_rung_alive``; the mean share of each rung.
+    and ``least_lead_h``; ``raised`` (mean), ``multiplier_at`` (median), ``largest_multiplier``;
+    ``mean_margin``, ``coverage`` and ``mean_gap`` (means), ``worst_shortfall`` and ``worst_gap`` (the worst),
+    ``total_shortfall`` (the sum); ``lowest_rung`` and ``lowest_rung_alive``; the mean share of each rung.
     """
     how = {
         **dict.fromkeys(("fall", "hour_fall"), "min"),
-        **dict.fromkeys(("raised", "coverage", *RUNGS), "mean"),
+        **dict.fromkeys(("raised", "mean_margin", "coverage", "mean_gap", *RUNGS), "mean"),
         **dict.fromkeys(("lead_h", "multiplier_at"), "median"),
-        **{"largest_multiplier": "max", "worst_shortfall": "max", "total_shortfall": "sum"},
+        **dict.fromkeys(("largest_multiplier", "worst_shortfall", "worst_gap"), "max"),
+        "total_shortfall": "sum",
     }
     lines = [
         {
@@ -123,10 +127,14 @@ def _rise(
 def _beyond(margin: ServedMargin, rows: slice, columns: list[int]) -> dict[str, object]:
     found = shortfall_of(margin.loss[rows][:, columns], margin.rate[rows][:, columns])
     rung, mode = margin.rung[rows][:, columns], margin.mode[rows][:, columns]
+    gap = clamp_gap(margin.required[rows][:, columns], margin.rate[rows][:, columns])
     return {
+        "mean_margin": found.mean_margin,
         "coverage": found.coverage,
         "worst_shortfall": MILLION * found.worst,
         "total_shortfall": MILLION * found.total,
+        "mean_gap": gap["mean_gap"],
+        "worst_gap": gap["worst_gap"],
         "lowest_rung": lowest_rung(rung),
         "lowest_rung_alive": lowest_rung(while_alive(rung, mode)),
         **rung_shares(rung),

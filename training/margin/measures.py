@@ -11,7 +11,7 @@ import pandas as pd
 from features.bars import Market
 from features.durations import parse_duration
 from models.margin.types import KINDS
-from training.margin.binding import clamp_gaps, rules_that_bound, rungs
+from training.margin.binding import clamp_gaps, clamp_gaps_by_contract, rules_that_bound, rungs
 from training.margin.crash_table import crash_summary, not_covered, through_crashes
 from training.margin.crashes import CRASHES, Crash
 from training.margin.losses import LEVEL, STATIC, static_table
@@ -37,7 +37,7 @@ class MarginMeasures:
         summary: shortfall and coverage (``shortfall.by_series``) with ``scale``, ``ratio``, ``ratio_low``,
             ``ratio_high``, ``difference``, ``difference_low`` and ``difference_high`` (``ratio``), all on the
             rows that every series has.
-        contracts: a row per contract and side too: shortfall on those rows, and procyclicality.
+        contracts: a row per contract and side too: shortfall on those rows; procyclicality, clamp gap.
         procyclicality: mean and worst over the contracts.
         gaps: ``binding.clamp_gaps``; ``rungs``: ``binding.rungs``; ``rules``: ``binding.rules_that_bound``.
         through_crashes: ``crash_table.through_crashes``; ``crashes``: ``crash_table.crash_summary``.
@@ -132,7 +132,9 @@ def measure(
         static_before=before,
         resamples=resamples,
         summary=by_series(shared).merge(ratios, on=["series", "kind"]),
-        contracts=by_contract(shared).merge(by_contracts.drop(columns="mean_rate"), on=keys),
+        contracts=by_contract(shared)
+        .merge(by_contracts.drop(columns="mean_rate"), on=keys)
+        .merge(clamp_gaps_by_contract(margins), on=keys),
         procyclicality=procyclicality(by_contracts),
         gaps=clamp_gaps(margins),
         rungs=rungs(margins),

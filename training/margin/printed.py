@@ -23,7 +23,7 @@ from training.margin.report_tables import (
 #: Columns that a terminal has no room for; the report has them.
 _LEFT_OUT = {
     *("scale", "exceptions", "rows", "difference_interval", "changes_worst"),
-    *("kind", "raised", "least_lead_h", "total_shortfall", "rungs"),
+    *("kind", "raised", "least_lead_h", "total_shortfall", "rungs", "worst_gap"),
 }
 #: As wide, where the output is no terminal.
 _WIDTH = 150

@@ -64,9 +64,11 @@ CRASH_SUMMARY: Columns = (
     ("raised", "raised at all times", "{:.0%}"),
     ("multiplier_at", "multiplier before the worst hour", "{:.2f}"),
     ("largest_multiplier", "largest", "{:.2f}"),
+    ("mean_margin", "average margin", "{:.1%}"),
     ("coverage", "coverage", "{:.2%}"),
     ("worst_shortfall", "worst shortfall per million", "{:,.0f}"),
     ("total_shortfall", "sum per million", "{:,.0f}"),
+    ("worst_gap", "worst clamp gap per million", "{:,.0f}"),
     ("lowest_rung", "lowest rung", "{}"),
     ("lowest_rung_alive", "with a live feed", "{}"),
     ("rungs", "time on rungs", "{}"),
@@ -82,9 +84,11 @@ THROUGH_CRASHES: Columns = (
     ("lead", "lead, h", "{}"),
     ("multiplier_at", "multiplier before it", "{:.2f}"),
     ("largest_multiplier", "largest", "{:.2f}"),
+    ("mean_margin", "average margin", "{:.1%}"),
     ("coverage", "coverage", "{:.2%}"),
     ("worst_shortfall", "worst shortfall per million", "{:,.0f}"),
     ("total_shortfall", "sum per million", "{:,.0f}"),
+    ("worst_gap", "worst clamp gap per million", "{:,.0f}"),
     ("lowest_rung", "lowest rung", "{}"),
 )
 CONTRACTS: Columns = (
@@ -98,6 +102,9 @@ CONTRACTS: Columns = (
     ("peak_to_trough", "peak / trough", "{:.1f}"),
     *((f"rise_{days}d", f"largest rise in {days} d", "{:+.0%}") for days in RISE_DAYS),
     ("changes", "bars with a change", "{:.1%}"),
+    ("withheld", "required above served", "{:.2%}"),
+    ("mean_gap", "clamp gap, mean per million", "{:,.1f}"),
+    ("worst_gap", "worst per million", "{:,.0f}"),
     ("rows", "rows", "{:,}"),
 )
 

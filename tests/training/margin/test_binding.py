@@ -10,7 +10,15 @@ import pytest
 
 from features.bars import Market
 from models.margin.types import RUNGS
-from training.margin.binding import clamp_gaps, lowest_rung, rules_that_bound, rung_shares, rungs, while_alive
+from training.margin.binding import (
+    clamp_gaps,
+    clamp_gaps_by_contract,
+    lowest_rung,
+    rules_that_bound,
+    rung_shares,
+    rungs,
+    while_alive,
+)
 from training.margin.served import NONE, served_margins
 
 MarketOf = Callable[..., Market]
@@ -25,7 +33,6 @@ def market(market_of: MarketOf) -> Market:
 def test_gaps_by_hand(market: Market, table_of: TableOf) -> None:
     table = table_of(market, 0.1, kinds=["maintenance"], required_rate=[0.1, 0.12, 0.16, 0.04])
     found = clamp_gaps(served_margins(table, market)).iloc[0]
-    assert found["rows"] == 16
     assert found["withheld"] == pytest.approx(0.5)
     assert found["mean_gap"] == pytest.approx(1e6 * (0.02 + 0.06) / 4)
     assert found["worst_gap"] == pytest.approx(6e4)
@@ -41,7 +48,16 @@ def test_rounding_is_no_gap(market: Market, table_of: TableOf) -> None:
 
 def test_without_a_requirement_there_is_no_gap_to_tell(market: Market, table_of: TableOf) -> None:
     found = clamp_gaps(served_margins(table_of(market, 0.1).assign(required_rate=np.nan), market))
-    assert (found["rows"] == 0).all() and found["mean_gap"].isna().all()
+    assert found["withheld"].isna().all() and found["mean_gap"].isna().all()
+
+
+def test_gaps_of_each_contract(market: Market, table_of: TableOf) -> None:
+    table = table_of(market, 0.1, kinds=["maintenance"])
+    table.loc[(table["symbol"] == "B") & (table["side"] == "short"), "required_rate"] = 0.11
+    found = clamp_gaps_by_contract(served_margins(table, market)).set_index(["symbol", "side"])["mean_gap"]
+    assert found.to_dict() == pytest.approx(
+        {("A", "long"): 0, ("A", "short"): 0, ("B", "long"): 0, ("B", "short"): 1e4}
+    )
 
 
 def test_time_on_rungs(market: Market, table_of: TableOf) -> None:

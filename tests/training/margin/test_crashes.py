@@ -134,9 +134,13 @@ def test_rungs_within_the_window_alone(market: Market, table_of: TableOf) -> Non
     early, within = table["time"] == market.times[3], table["time"] == market.times[FELL]
     table.loc[early, ["rung", "mode"]] = ["cap", "fresh"]
     table.loc[within, ["rung", "mode"]] = ["static", "dead"]
+    table.loc[within, "required_rate"], table.loc[early, "required_rate"] = 0.13, 0.9
     through = through_crashes(served_margins(table, market), market, [CRASH])
     found = crash_summary(through).iloc[0]
     assert (found["lowest_rung"], found["lowest_rung_alive"]) == ("static", "champion")
+    assert found["worst_gap"] == pytest.approx(3e4)
+    assert found["mean_gap"] == pytest.approx(3e4 / 24)
+    assert found["mean_margin"] == pytest.approx(0.1)
     assert (found["champion"], found["static"]) == (pytest.approx(23 / 24), pytest.approx(1 / 24))
 
 
