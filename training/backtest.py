@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 
+import numpy as np
 import pandas as pd
 
 from features.atomic import written_whole
 from models.forecast.base import FamilyTrial, TailForecast, TailModel
+from models.forecast.confidence import Confidence, Trust
 from training.dataset import History, Task
 from training.evaluation import FORECAST_COLUMNS
 from training.importance import permutation_importance
@@ -34,27 +36,30 @@ class Explained:
 
 @dataclass(frozen=True)
 class FoldJob:
-    """One model, to be fitted for one fold, and whether to ask what it lives on. A ``warm_up`` moves the
-    calibration and nothing else: none of its forecasts is in the table."""
+    """One model, to be fitted for one fold, whether to ask what it lives on, and whether to judge its
+    forecasts as a server does. A ``warm_up`` moves the calibration and nothing else: none of its forecasts is
+    in the table."""
 
     model: type[TailModel]
     fold: Fold
     task: Task
     explained: Explained | None = None
     warm_up: bool = False
+    judged: bool = False
 
 
 @dataclass(frozen=True)
 class FoldForecast:
     """What a model forecast in one fold, all its levels, and the seconds that fitting and forecasting took,
-    features included. ``importance`` is None where it was not asked for; ``trials`` are of the families that
-    the model chose among."""
+    features included. ``importance`` and ``trust`` (of each row) are None where they were not asked for;
+    ``trials`` are of the families that the model chose among."""
 
     forecast: TailForecast
     fit_s: float
     predict_s: float
     importance: pd.DataFrame | None = None
     trials: tuple[FamilyTrial, ...] = ()
+    trust: Trust | None = None
 
 
 def backtest(
@@ -66,6 +71,8 @@ def backtest(
     levels: Sequence[float],
     progress: Progress = lambda *_: None,
     workers: Workers = IN_THIS_PROCESS,
+    *,
+    judged: bool = False,
 ) -> pd.DataFrame:
     """The forecast table of these models at the decision times in [start, end].
 
@@ -75,8 +82,11 @@ def backtest(
     ``training.splits``). A model that asks for calibration is calibrated over all folds and, where there is
     history enough, over a warm-up before them, from a neutral start in the first. The table is the same to
     the bit whoever works.
+
+    With ``judged`` there are columns ``confidence`` and ``drift`` besides (``models.forecast.confidence``),
+    learned in each fold's training window.
     """
-    jobs = fold_jobs(history, models, task, start, end)
+    jobs = [replace(job, judged=judged) for job in fold_jobs(history, models, task, start, end)]
     return assemble(history, jobs, forecast_folds(history, jobs, progress, workers), levels)
 
 
@@ -102,7 +112,8 @@ def forecast_fold(history: History, job: FoldJob) -> FoldForecast:
     """Fit the job's model on what was known, and forecast the fold."""
     _ = history.static_features  # computed once for all folds, and no fold's time
     began = perf_counter()
-    fit = history.fit(job.model, job.fold.train_end, job.task)
+    window = history.window(job.model, job.fold.train_end, job.task)
+    fit = window.fit(job.model())
     fitted = perf_counter()
     features = history.features(fit.pipeline, job.fold.test_start, job.fold.test_end)
     forecast = fit.model.predict(features)
@@ -111,7 +122,10 @@ def forecast_fold(history: History, job: FoldJob) -> FoldForecast:
     if job.explained is not None:
         asked = history.features(fit.pipeline, job.fold.test_start, job.explained.end)
         importance = permutation_importance(fit.model, asked, history.market, job.explained.times)
-    return FoldForecast(forecast, fitted - began, forecasted - fitted, importance, fit.model.trials())
+    trust = None
+    if job.judged:
+        trust = Confidence.learned(fit.model, window.dataset.features).judge(features, forecast)
+    return FoldForecast(forecast, fitted - began, forecasted - fitted, importance, fit.model.trials(), trust)
 
 
 def forecast_folds(
@@ -138,9 +152,14 @@ def assemble(
     left out, these levels."""
     tables = []
     for model in dict.fromkeys(job.model for job in jobs):
-        own = [(job, fold.forecast) for job, fold in zip(jobs, found, strict=True) if job.model is model]
-        joined = TailForecast.joined([forecast for _, forecast in own])
+        own = [(job, fold) for job, fold in zip(jobs, found, strict=True) if job.model is model]
+        joined = TailForecast.joined([fold.forecast for _, fold in own])
         table = history.calibrated(joined, model.calibration)[0].to_table(model.name)
+        trusts = [fold.trust for _, fold in own if fold.trust is not None]
+        if len(trusts) == len(own):
+            values = len(table) // len(joined.rows) if len(joined.rows) else 1
+            for name in Trust._fields:
+                table[name] = np.repeat(np.concatenate([getattr(t, name) for t in trusts]), values)
         start = min(job.fold.test_start for job, _ in own if not job.warm_up)
         tables.append(keep_levels(table[table["time"] >= start], levels))
     return pd.concat(tables, ignore_index=True)
@@ -152,10 +171,12 @@ def keep_levels(table: pd.DataFrame, levels: Sequence[float]) -> pd.DataFrame:
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
-    """Write a forecast table as parquet, whole or not at all."""
+    """Write a forecast table as parquet, whole or not at all, with ``confidence`` and ``drift`` where it has
+    them."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    judged = [name for name in Trust._fields if name in table]
     with written_whole(path) as draft:
-        table[FORECAST_COLUMNS].to_parquet(draft, index=False)
+        table[[*FORECAST_COLUMNS, *judged]].to_parquet(draft, index=False)
 
 
 @contextmanager

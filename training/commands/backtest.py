@@ -67,7 +67,15 @@ def backtest_command(
     typer.echo(describe_market(history.market))
     with progress_bars() as progress:
         table = backtest(
-            history, history.models, task, first, last, settings.levels, progress, Workers(jobs, cluster)
+            history,
+            history.models,
+            task,
+            first,
+            last,
+            settings.levels,
+            progress,
+            Workers(jobs, cluster),
+            judged=True,
         )
     write_table(table, out)
     typer.echo(f"{out}: {len(table):,} forecasts")
