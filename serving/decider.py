@@ -36,14 +36,16 @@ from serving.finer import FinerGrid
 from serving.inputs import Known, missing_inputs, nothing_finer
 from serving.outlook import Forecast, Needs, Outlook, Seen, trusted
 from serving.rules_rung import VERSION, WeeklyTail, rules_forecast, week_of, weekly_tail
+from serving.sources import SourceCloses, agreed_closes
 from serving.store.decisions import NewDecision
 from serving.window import MarketWindow
 
 logger = logging.getLogger(__name__)
 
 NO_OVERRIDES = Overrides()
-#: ``(symbol, until_close_s)`` to all close times (s) and prices of the contract that the store has.
-ReadCloses = Callable[[str, int], tuple[NDArray[np.int64], NDArray[np.float64]]]
+#: ``(symbol, until_close_s, source)`` to all close times (s) and prices of the contract that the store has;
+#: source None is the one that is decided on.
+ReadCloses = Callable[[str, int, str | None], tuple[NDArray[np.int64], NDArray[np.float64]]]
 
 
 @dataclass(frozen=True)
@@ -69,9 +71,10 @@ class Decider:
         read_calibration: ReadCalibration,
         explain: Literal["always", "moved", "never"] = "always",
         finer: FinerGrid | None = None,
+        sources: SourceCloses | None = None,
     ) -> None:
         self.needs = Needs.of(margin)
-        self.interval_s, self.window = interval_s, window
+        self.interval_s, self.window, self._sources = interval_s, window, sources
         self._finer = finer
         self._lay_under = nothing_finer if finer is None else finer.laid_under
         self.calibration = LiveCalibration(window, read_calibration, self._lay_under)
@@ -130,6 +133,10 @@ class Decider:
             base_rates=cycle.base,
             long_run_var=cycle.long_run_var,
             horizons_s=(self.needs.initial.horizon_s, self.needs.maintenance.horizon_s),
+            other_closes=(
+                () if newest is None or self._sources is None else self._sources.at(symbol, newest[0])
+            ),
+            last_return=None if newest is None else self._last_return(symbol, newest[0]),
             extreme_losses=cycle.extreme_losses,
             stressed_rates=cycle.stressed_rates,
         )
@@ -172,6 +179,23 @@ class Decider:
             decision,
             shown,
         )
+
+    def agreed(self, symbol: str, until_s: int, bars: int | None = None) -> NDArray[np.float64]:
+        """The last ``bars`` closes (None: all that are kept) up to a close that the window has, where the
+        sources disagree their median."""
+        own = self.window.closes(symbol, until_s)
+        own = own if bars is None else own[-bars:]
+        if self._sources is None:
+            return own
+        others = self._sources.beside(symbol, until_s, len(own))
+        return agreed_closes(own, others, self.needs.limits.feeds_degraded_ratio)
+
+    def _last_return(self, symbol: str, close_s: int) -> float | None:
+        """Log return of the bar that closed then; None where the bar before it is missing."""
+        closes = self.agreed(symbol, close_s, 2)
+        if len(closes) < 2 or not np.isfinite(closes).all():
+            return None
+        return float(np.log(closes[1] / closes[0]))
 
     def _ask(
         self, champion: Champion | None, until_s: int
@@ -249,12 +273,13 @@ class Decider:
         if newest is None:
             return None, None
         close_s = newest[0]
-        closes = self.window.closes(contract.symbol, close_s)
         tail = contract.memory.tail
         try:
             if tail is None or not tail.fits(week_of(close_s), self.needs):
+                closes = self.agreed(contract.symbol, close_s)
                 tail = weekly_tail(closes, close_s, self.interval_s, self.needs)
-            forecast = rules_forecast(tail, closes, self.interval_s)
+            recent = self.agreed(contract.symbol, close_s, fhs.window_in_bars(float(self.interval_s)) + 1)
+            forecast = rules_forecast(tail, recent, self.interval_s)
         except fhs.TooShortError:
             return None, None  # rule 9 of the engine says so in the trace
         except ValueError as error:
@@ -270,12 +295,13 @@ class Decider:
     def _monthly_rates(self, contract: Contract, until_s: int) -> MonthlyRates:
         month_s = _month_of(until_s)
         given, default = self._given(contract.symbol), self._default(contract.symbol)
-        settings = json.dumps([given, default, str(self.needs.initial), str(self.needs.maintenance)])
+        others = () if self._sources is None else self._sources.columns
+        tails = [str(self.needs.initial), str(self.needs.maintenance)]
+        settings = json.dumps([given, default, *tails, *others])
         known = contract.memory.rates
         if known is not None and (known.month_s, known.settings) == (month_s, settings):
             return known
-        times, closes = self._read_closes(contract.symbol, month_s)
-        grid, on_grid = _gridded(times, closes, self.interval_s)
+        grid, on_grid = self._gridded(contract.symbol, month_s, others)
         found = base_rates(
             grid,
             on_grid,
@@ -287,6 +313,29 @@ class Decider:
             since_s=float(month_s),
         )
         return MonthlyRates(month_s, settings, found.at(float(month_s)))
+
+    def _gridded(
+        self, symbol: str, until_s: int, others: Sequence[str]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """All close times that the store has, on the regular grid, and the closes on which the sources
+        agree; NaN where a bar is missing."""
+        times_s, closes = self._read_closes(symbol, until_s, None)
+        if not len(times_s):
+            return np.empty(0), np.empty(0)
+        first_s, rows = int(times_s[0]), int((times_s[-1] - times_s[0]) // self.interval_s) + 1
+
+        def laid(times_s: NDArray[np.int64], closes: NDArray[np.float64]) -> NDArray[np.float64]:
+            found = np.full(rows, np.nan)
+            row = (times_s - first_s) // self.interval_s
+            inside = (row >= 0) & (row < rows)
+            found[row[inside]] = closes[inside]
+            return found
+
+        agreed = laid(times_s, closes)
+        if others:
+            beside = np.stack([laid(*self._read_closes(symbol, until_s, source)) for source in others])
+            agreed = agreed_closes(agreed, beside, self.needs.limits.feeds_degraded_ratio)
+        return first_s + self.interval_s * np.arange(rows, dtype="float64"), agreed
 
     def _given(self, symbol: str) -> Rates | None:
         pair = self._margin.base_rates.get(symbol)
@@ -359,15 +408,3 @@ def _row(
 def _month_of(time_s: int) -> int:
     month = datetime.fromtimestamp(time_s, UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     return int(month.timestamp())
-
-
-def _gridded(
-    times_s: NDArray[np.int64], closes: NDArray[np.float64], interval_s: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Closes on the regular grid from the first to the last, NaN where a bar is missing."""
-    if not len(times_s):
-        return np.empty(0), np.empty(0)
-    rows = (times_s - times_s[0]) // interval_s
-    found = np.full(int(rows[-1]) + 1, np.nan)
-    found[rows] = closes
-    return times_s[0] + interval_s * np.arange(len(found), dtype="float64"), found

@@ -35,6 +35,8 @@ class Ingest:
     clock: Clock
     offer: Callable[[Mapping[str, SymbolBars]], int]
     offer_finer: Callable[[Mapping[str, SymbolBars]], None] = lambda _: None
+    #: Takes what was new of a source that is listed in ``other_sources``.
+    offer_beside: Callable[[str, Mapping[str, SymbolBars]], None] = lambda *_: None
     wall: Clock = field(default_factory=WallClock)
 
     def take(self, request: BarsRequest) -> dict[str, Any]:
@@ -66,6 +68,8 @@ class Ingest:
         own = added.new if source == s.source else {}
         if not decided and own:
             self.offer_finer(own)
+        if decided and source in s.other_sources and added.new:
+            self.offer_beside(source, added.new)
         waiting = self.offer(own if decided else {})
         return {
             "accepted": sum(len(b.closes_s) for b in added.new.values()),

@@ -12,7 +12,9 @@ itself where it is its contract's newest, else it only completes the history.
 
 Where there are finer bars, trades or books (``serving.finer``), the decisions of a close wait for what of
 them belongs to it, up to ``trade_tolerance_s`` after the close by the wall clock; by the clock of the bars
-they do not wait: a bar says that its interval is over.
+they do not wait: a bar says that its interval is over. The same for other sources (``serving.sources``): a
+source that told a contract's close before is waited for. What it tells later changes the answer at the next
+tick.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from itertools import product
 from typing import Any, Protocol
 
 import numpy as np
@@ -30,6 +33,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from features.bars import VALUE_COLUMNS
 from models.forecast.calibration import CalibrationState
 from models.margin.types import Decision, Overrides
 from models.settings import MarginSettings
@@ -42,6 +46,7 @@ from serving.finer import FinerGrid
 from serving.outlook import Outlook
 from serving.overrides.desk import OverrideDesk
 from serving.settings import ServingSettings
+from serving.sources import SourceCloses
 from serving.store.bars import SymbolBars, newest_close, read_bars, read_closes
 from serving.store.calibrations import read_calibration, save_calibration
 from serving.store.decisions import (
@@ -55,6 +60,7 @@ from serving.window import MarketWindow
 
 logger = logging.getLogger(__name__)
 
+_CLOSE = VALUE_COLUMNS.index("close")
 _RETRY_S = 1.0
 #: How often overrides are looked at while a champion is waited for.
 _GLANCE_S = 0.2
@@ -87,6 +93,11 @@ class DecisionLoop:
         self._engine, self._settings, self._clock, self._champion = engine, settings, clock, champion
         self._finer, self._overrides = finer, overrides
         self._window = MarketWindow(settings.interval_s, settings.window_bars)
+        self._sources = (
+            SourceCloses(settings.interval_s, settings.window_bars, settings.other_sources)
+            if settings.other_sources
+            else None
+        )
         self._decider = Decider(
             settings.interval_s,
             margin,
@@ -95,6 +106,7 @@ class DecisionLoop:
             self._stored_calibration,
             explain=settings.explain,
             finer=finer,
+            sources=self._sources,
         )
         self._contracts: dict[str, Contract] = {}
         self._outlooks: dict[str, Outlook] = {}
@@ -103,6 +115,7 @@ class DecisionLoop:
         self._version_in_use = ""
         self._looked_with = ""
         self._pending: dict[int, dict[str, NDArray[np.float64]]] = {}
+        self._told: list[tuple[str, Mapping[str, SymbolBars]]] = []
         self._lock = threading.Lock()
         self._woken, self._stop = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
@@ -122,6 +135,12 @@ class DecisionLoop:
             waiting = len(self._pending)
         self.wake()
         return waiting
+
+    def offer_beside(self, source: str, new: Mapping[str, SymbolBars]) -> None:
+        """Hand over bars of another source that were just stored."""
+        with self._lock:
+            self._told.append((source, new))
+        self.wake()
 
     def wake(self) -> None:
         """Let the loop look now: bars have come, the champion changed, or an order was given."""
@@ -160,6 +179,11 @@ class DecisionLoop:
             "modes": dict(Counter(d.mode for d in decisions)),
             "clamp_gap": _clamp_gap(decisions),
             "calibration": self._decider.calibration.status(),
+            "other_sources": (
+                {}
+                if self._sources is None
+                else {s: utc_text(t) for s, t in self._sources.newest_by_source().items()}
+            ),
             "failures": dict(self._decider.failures),
             "last_failure": self._decider.last_failure,
             "last_error": self._fatal or self._last_error,
@@ -239,6 +263,10 @@ class DecisionLoop:
             newest_s = newest_close(connection, s.source, s.interval_s)
             since_s = 0 if newest_s is None else newest_s - (self._window.bars - 1) * s.interval_s
             bars = {r.symbol: read_bars(connection, s.source, s.interval_s, r.symbol, since_s) for r in rows}
+            if self._sources is not None:
+                for source, r in product(s.other_sources, rows):
+                    found = read_bars(connection, source, s.interval_s, r.symbol, since_s)
+                    self._sources.write(source, r.symbol, found.closes_s, found.values[:, _CLOSE])
             if self._finer is not None:
                 self._finer.load(connection, [r.symbol for r in rows])
         self._contracts = {r.symbol: Contract.stored(r) for r in rows}
@@ -346,7 +374,9 @@ class DecisionLoop:
         return decided
 
     def _gather(self) -> None:
-        """Take in what is finer; bars of the decision interval that it made wait for their decisions."""
+        """Take in what other sources told and what is finer; bars of the decision interval that this made
+        wait for their decisions."""
+        self._hear()
         if self._finer is None:
             return
         with self._lock:
@@ -360,11 +390,33 @@ class DecisionLoop:
         if made:
             self.offer(made)
 
+    def _hear(self) -> None:
+        """Take in closes of other sources. Where they move the close on which a contract's sources agree, and
+        it is its newest, what was foreseen there is foreseen anew."""
+        with self._lock:
+            told, self._told = self._told, []
+        if self._sources is None:
+            return
+        for source, new in told:
+            before = {symbol: self._newest_agreed(symbol) for symbol in new if symbol in self._outlooks}
+            for symbol, bars in new.items():
+                self._sources.write(source, symbol, bars.closes_s, bars.values[:, _CLOSE])
+            for symbol, close in before.items():
+                if self._newest_agreed(symbol) != close:
+                    del self._outlooks[symbol]
+
+    def _newest_agreed(self, symbol: str) -> float | None:
+        newest_s = self._window.newest_s
+        newest = None if newest_s is None else self._window.newest_close(symbol, newest_s)
+        return None if newest is None else float(self._decider.agreed(symbol, newest[0], 1)[0])
+
     def _wait_s(self, close_s: int, symbols: Iterable[str]) -> float:
-        """How long the decisions of a close wait for what is finer."""
-        if self._finer is None or not self._clock.runs_alone:
+        """How long the decisions of a close wait for what is finer, and for other sources."""
+        if not self._clock.runs_alone:
             return 0.0
-        until_s = self._finer.awaited_until_s(close_s, symbols)
+        until_s = None if self._finer is None else self._finer.awaited_until_s(close_s, symbols)
+        if self._sources is not None and any(self._sources.lacks(s, close_s) for s in symbols):
+            until_s = close_s + self._settings.trade_tolerance_s
         return 0.0 if until_s is None else until_s - self._clock.now_s(self._window.newest_s)
 
     def _rest_s(self) -> float:
@@ -502,10 +554,12 @@ class DecisionLoop:
         }
         self.board = self.board.with_answers(saved.version, answers)
 
-    def _closes(self, symbol: str, until_s: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    def _closes(
+        self, symbol: str, until_s: int, source: str | None
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         s = self._settings
         with self._engine.begin() as connection:
-            return read_closes(connection, s.source, s.interval_s, symbol, until_s)
+            return read_closes(connection, source or s.source, s.interval_s, symbol, until_s)
 
     def _stored_calibration(self, artifact: str) -> Mapping[str, Any] | None:
         with self._engine.begin() as connection:

@@ -92,7 +92,7 @@ class Runtime:
         loop = DecisionLoop(engine, s, self.margin, clock, watch, finer, orders)
         loop.publish_stored()
         self._watch, self._loop, self._orders = watch, loop, orders
-        self._ingest = Ingest(engine, s, clock, loop.offer)
+        self._ingest = Ingest(engine, s, clock, loop.offer, offer_beside=loop.offer_beside)
         if finer is not None:
             self._ingest = replace(self._ingest, offer_finer=finer.offer)
         self._tapes = TapeIngest(desk, s, clock, loop.wake)

@@ -49,6 +49,9 @@ class ServingSettings(Section):
     finer_history_days: int = Field(30, ge=1)
     #: The feed that is decided on; bars of other sources are stored beside it.
     source: str = Field("feed", min_length=1, max_length=64)
+    #: Sources of the same contracts that are heard beside it (rule 7): where they disagree, the rules rung
+    #: rests on the median. Two or more, since one and the feed have no majority.
+    other_sources: tuple[str, ...] = ()
     #: The contracts, the leader first. Empty: every symbol that came with bars, in the order of its arrival.
     symbols: tuple[str, ...] = ()
     #: ``wall``: now is the time of day. ``bars``: now is the close of the newest bar, for replay and demos.
@@ -110,6 +113,16 @@ class ServingSettings(Section):
         if len(set(value)) != len(value) or not all(value):
             raise ValueError(f"symbols are {list(value)}; name each once, none empty")
         return value
+
+    @model_validator(mode="after")
+    def _other_sources_are_others(self) -> Self:
+        others = self.other_sources
+        if len({*others, self.source}) <= len(others) or not all(0 < len(s) <= 64 for s in others):
+            raise ValueError(
+                f"other_sources are {list(others)} and source is {self.source!r}; name each source once, "
+                f"with 1 to 64 characters, and not the one that is decided on"
+            )
+        return self
 
     @field_validator("read_tokens", "ingest_tokens")
     @classmethod

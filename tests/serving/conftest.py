@@ -273,7 +273,7 @@ def bench(market: Market) -> Callable[..., Bench]:
         loop.begin()
         if follow:
             loop.follow_champion()
-        ingest = Ingest(engine, chosen, used, loop.offer)
+        ingest = Ingest(engine, chosen, used, loop.offer, offer_beside=loop.offer_beside)
         if finer is not None:
             ingest = replace(ingest, offer_finer=finer.offer)
         return Bench(loop, ingest, champions, engine, TapeIngest(desk, chosen, used, loop.wake))
