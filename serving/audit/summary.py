@@ -26,13 +26,9 @@ def summary(found: Findings, published: Published | None = None) -> Iterator[str
         yield "nothing was decided again (--no-recompute)"
     else:
         yield from _recomputed(found.recomputed)
-    yield from _on_other_days(
-        found.late,
-        "count to a later day than they were made on: a clock went back, or they were put in later",
-    )
-    yield from _on_other_days(
-        found.early, "count to an earlier day than they were made on: a clock was ahead"
-    )
+    late = "counted to a later day than made on: a clock went back, or rows were put in later"
+    yield from _on_other_days(found.late, late)
+    yield from _on_other_days(found.early, "counted to an earlier day than made on: a clock was ahead")
     if not found.broken:
         same = "" if published is None else f"; the root published for {published.day} is this one"
         yield f"good: every hash and every link holds{same}"
