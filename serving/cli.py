@@ -1,7 +1,7 @@
-"""The command line of this room: ``serve``, ``replay``, ``draw`` and ``audit``.
+"""The command line of this room: ``serve``, ``replay``, ``draw``, ``audit`` and ``override``.
 
 Exit codes: 0 done (or stopped by Ctrl-C), 1 ``audit`` found something altered, 2 bad arguments, settings,
-bars or store (one line on stderr), 3 the server that a replay feeds refused bars or went away.
+bars or store (one line on stderr), 3 the server refused what it was sent, or does not answer.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from rich.console import Console
 from features.bars import BarError
 from features.durations import parse_duration
 from models.settings import SettingsError
-from serving.commands import audit
+from serving.commands import audit, override
+from serving.commands.override import OverrideRefusedError
 from serving.replay import ReplayError, parse_speed, replay
 from serving.serve import serve
 from serving.settings import ServingSettings
@@ -25,13 +26,14 @@ from serving.store.engine import StoreError
 from serving.times import parse_time
 
 app = typer.Typer(
-    help="Serve margin multipliers, feed recorded bars, draw and audit decisions.",
+    help="Serve margin multipliers, override them, feed recorded bars, draw and audit decisions.",
     no_args_is_help=True,
     rich_markup_mode=None,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 app.add_typer(audit.app, name="audit")
+app.add_typer(override.app, name="override")
 
 
 @app.command("serve")
@@ -108,7 +110,7 @@ def main(argv: list[str] | None = None) -> int:
         app(argv, prog_name="python -m serving")
     except SystemExit as stop:  # how typer ends: 0, or 2 after it has explained a usage error
         return stop.code if isinstance(stop.code, int) else 0
-    except ReplayError as error:
+    except (ReplayError, OverrideRefusedError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 3
     except (BarError, ContradictionError, SettingsError, StoreError, ValueError, OSError) as error:

@@ -49,6 +49,10 @@ _REMEDIES = {
     "model_type": "send one JSON object",
     "model_attributes_type": "send one JSON object",
     "too_short": "give at least one",
+    "string_too_short": "write at least one character",
+    "string_too_long": "write it shorter",
+    "literal_error": "send one of the values that the message names",
+    "timezone_aware": "add the time zone: 2026-03-10T12:00:00Z",
 }
 
 

@@ -107,7 +107,7 @@ class Feed:
                 self._pause(1.0)
                 continue
             if answer.is_error:
-                raise ReplayError(_words(answer))
+                raise ReplayError(refusal_words(answer))
             content: dict[str, Any] = answer.json()
             return content
         raise ReplayError(
@@ -115,7 +115,8 @@ class Feed:
         )
 
 
-def _words(answer: httpx.Response) -> str:
+def refusal_words(answer: httpx.Response) -> str:
+    """A server's refusal in one line."""
     try:
         error = answer.json()["error"]
         return f"the server refused ({answer.status_code}): {error['message']}; {error['remedy']}"
