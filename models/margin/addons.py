@@ -27,22 +27,21 @@ def band(case: Inputs, draft: Draft) -> Draft:
     assert rules is not None
     bounds = [(limits.band_low * need, limits.band_high * need) for need in rules.requirement]
     count, counted_s = case.state.out_of_band
-    # What last_good serves may lie above the band because of what was in force before; it is not judged.
     if all(low <= own <= high for own, (low, high) in zip(draft.required, bounds, strict=True)):
-        if draft.rung == "champion":
-            return draft._replace(out_of_band=(0, counted_s)) if count else draft
-    else:
-        bar_s = case.market.last_close_s if is_time(case.market.last_close_s) else case.now_s
-        count += bar_s > counted_s or count == 0
-        draft = draft._replace(out_of_band=(count, bar_s))
-        if count >= limits.band_strikes:
-            why = f"ALERT: outside the band against the rules engine on {count} bars in a row"
-            return draft.strike(band, (draft.rung,), why)._replace(again=True)
+        # A last good model says nothing of the champion's bars in a row.
+        return draft._replace(out_of_band=(0, counted_s)) if count and draft.rung == "champion" else draft
+    bar_s = case.market.last_close_s if is_time(case.market.last_close_s) else case.now_s
+    count += bar_s > counted_s or count == 0
+    draft = draft._replace(out_of_band=(count, bar_s))
+    if count >= limits.band_strikes:
+        why = f"ALERT: outside the band against the rules engine on {count} bars in a row"
+        return draft.strike(band, (draft.rung,), why)._replace(again=True)
     after, whys = list(draft.rates), [""] * len(VALUES)
-    for i, (rate, (low, high)) in enumerate(zip(draft.rates, bounds, strict=True)):
-        if not low <= rate <= high:
-            after[i] = low if rate < low else high
-            factor = limits.band_low if rate < low else limits.band_high
+    for i, (own, (low, high)) in enumerate(zip(draft.required, bounds, strict=True)):
+        if not low <= own <= high:
+            edge, factor = (low, limits.band_low) if own < low else (high, limits.band_high)
+            # What last_good serves may lie above the band because of what is in force, and stays there.
+            after[i] = edge if draft.rates[i] == own else max(edge, draft.rates[i])
             whys[i] = f"ALERT: held at {factor:g} times what the rules engine requires"
     return draft.move(band, after, whys)
 

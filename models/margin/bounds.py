@@ -6,8 +6,13 @@ order between bounds that are in order leaves it in order.
 
 from __future__ import annotations
 
+import sys
+from typing import Final
+
 from models.margin.draft import Draft, cap_rates, rule
 from models.margin.types import VALUES, ZEROS, Inputs, Rates, is_rates
+
+_LEAST: Final = sys.float_info.min
 
 
 @rule(2, "absolute floor", "bounds")
@@ -29,12 +34,12 @@ def floor(case: Inputs, draft: Draft) -> Draft:
 
 
 def floor_rates(case: Inputs, base_rates: Rates) -> Rates:
-    """The least that rule 2 allows."""
+    """The least that rule 2 allows; above 0 even where the limits of both its parts are 0."""
     scale, known = case.limits.floor_scale, case.market.long_run_var
     a, b, c, d = known if is_rates(known) else ZEROS
     normal = (max(a, b), b, max(c, d), d)  # the longer horizon's VaR is the larger; insist
     a, b, c, d = (
-        max(case.limits.floor_of_base * base, scale * var)
+        max(case.limits.floor_of_base * base, scale * var, _LEAST)
         for base, var in zip(base_rates, normal, strict=True)
     )
     return a, b, c, d
