@@ -43,6 +43,7 @@ class Contract:
         others: (T,) each, the closes of the same contract in other sources.
         believed: (T,) the closes that the rules rung and the newest return are computed from, the median of
             the sources where they disagree; None for ``closes``.
+        like: another contract with the same bars before the tape; what is learned from them is taken from it.
     """
 
     times_s: Array
@@ -51,6 +52,7 @@ class Contract:
     champion_volatility: Array
     others: tuple[Array, ...] = ()
     believed: Array | None = None
+    like: Contract | None = None
 
     @property
     def interval_s(self) -> float:
@@ -68,6 +70,8 @@ class Contract:
     @cached_property
     def tail(self) -> tuple[Array, Array]:
         """VaR and ES per unit of the scale, (horizon, side, level), from the closes before the tape."""
+        if self.like is not None:
+            return self.like.tail
         before = self.rules_closes[: self.begins]
         var, es = fhs.filtered_historical_simulation(before, self.interval_s, _HORIZONS_S, LEVELS)
         unit = float(self.rules_volatility[self.begins - 1])
@@ -76,6 +80,8 @@ class Contract:
     @cached_property
     def cycle(self) -> BaseRates:
         """Base rates, floor and breaker by month."""
+        if self.like is not None:
+            return self.like.cycle
         return base_rates(
             self.times_s,
             self.rules_closes,
