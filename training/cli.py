@@ -24,9 +24,11 @@ from models.registry import RegistryError, RegistryUnreachableError
 from training.commands.ablate import ablate_command
 from training.commands.backtest import backtest_command
 from training.commands.benchmark import benchmark_command
+from training.commands.impulse import impulse_command
 from training.commands.nightly import nightly_command
 from training.commands.promote import promote_command
 from training.commands.regimes import regimes_command
+from training.commands.scenarios import scenarios_command
 from training.commands.train import train_command
 from training.commands.tune import tune_command
 from training.commands.unseen import unseen_command
@@ -41,6 +43,8 @@ app.command("unseen")(unseen_command)
 app.command("ablate")(ablate_command)
 app.command("regimes")(regimes_command)
 app.command("tune")(tune_command)
+app.command("scenarios")(scenarios_command)
+app.command("impulse")(impulse_command)
 app.command("promote")(promote_command)
 app.command("nightly")(nightly_command)
 
