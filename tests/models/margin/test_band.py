@@ -1,5 +1,5 @@
-"""Rule 4: a model outside half to twice what the rules engine requires takes the nearer edge, and is struck in
-time. The rules engine requires 20 % and 10 %, so the band is 10 % to 40 % and 5 % to 20 %.
+"""Rule 4: a model outside half to twice what the rules engine requires takes the nearer edge, and is struck
+in time. The rules engine requires 20 % and 10 %, so the band is 10 % to 40 % and 5 % to 20 %.
 """
 
 import math

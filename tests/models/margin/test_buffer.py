@@ -1,5 +1,5 @@
-"""Rule 13: a buffer built in calm and spent under stress. Base rates are 10 % and 5 %; stress begins above 1.5
-times that, at 15 % and 7.5 %. The buffer is a quarter, built over four hours: a sixteenth an hour.
+"""Rule 13: a buffer built in calm and spent under stress. Base rates are 10 % and 5 %; stress begins above
+1.5 times that, at 15 % and 7.5 %. The buffer is a quarter, built over four hours: a sixteenth an hour.
 """
 
 import math
@@ -124,7 +124,7 @@ def test_initial_margin_covers_maintenance_margin_where_their_buffers_differ(
     assert decision.rung == "champion"
 
 
-def test_a_huge_requirement_does_not_become_infinite(step, candidate, market, served, t0) -> None:
+def test_a_huge_requirement_does_not_become_infinite(step, candidate, served, t0) -> None:
     wide = Limits(buffer_ratio=10.0, buffer_release_multiplier=1000.0, cap_multiplier=1000.0)
     state = served((1.0,) * 4, buffer=(10.0,) * 4)
     decision, after = step(candidate((1.7e308, 1.7e308, 0.2, 0.1)), now_s=t0, state=state, limits=wide)

@@ -1,5 +1,5 @@
-"""Rule 19: a model keeps its rung by being right, live. Bars are hourly, the maintenance horizon is an hour, the
-maintenance VaR 4 %. Yellow begins at two breaches of the last four forecasts, red at three.
+"""Rule 19: a model keeps its rung by being right, live. Bars are hourly, the maintenance horizon is an hour,
+the maintenance VaR 4 %. Yellow begins at two breaches of the last four forecasts, red at three.
 """
 
 import math
@@ -112,7 +112,7 @@ def test_red_strikes_the_last_good_model_too(step, candidate) -> None:
     assert decision.rung == "rules"
 
 
-def test_red_stays_until_the_count_is_green_again(live, step) -> None:
+def test_red_stays_until_the_count_is_green_again(live) -> None:
     state = EngineState(health=Health(4, ((2, 3, 4), ()), None, True))
     seen = live(*[100.0] * 5, state=state)
     # Each hour a forecast is judged and found good; 2 leaves with the sixth, 3 with the seventh: then green.
@@ -123,7 +123,7 @@ def test_red_stays_until_the_count_is_green_again(live, step) -> None:
         (1, False, "champion"),
         (0, False, "champion"),
     ]
-    assert [t.why for t in seen[2][0].traces if t.rule == 19][0].startswith("red: 2 long breaches")
+    assert next(t.why for t in seen[2][0].traces if t.rule == 19).startswith("red: 2 long breaches")
 
 
 def test_two_breaches_are_yellow_unless_red_came_before(live) -> None:
@@ -190,7 +190,7 @@ def test_without_a_horizon_or_a_bar_it_waits(step, candidate, market, t0, change
     "change",
     [{"made_at_s": 1.0}, {"var": (0.1, math.nan, 0.1, 0.1)}, {"var": None}],
 )
-def test_what_is_not_put_on_trial(step, candidate, market, change) -> None:
+def test_what_is_not_put_on_trial(step, candidate, change) -> None:
     _, state = step(candidate(ASKS, **change))
     assert state.health == Health()
 
@@ -201,7 +201,7 @@ def test_nothing_is_put_on_trial_without_a_champion_a_close_or_a_bar(step, candi
     assert step(candidate(ASKS), seen=market(last_close_s=None))[1].health == Health()
 
 
-def test_the_defaults(step, candidate, t0) -> None:
+def test_the_defaults(step, candidate) -> None:
     rungs = []
     for count in (4, 5, 9, 10):
         state = EngineState(health=Health(250, ((), tuple(range(1, count + 1)))))

@@ -1,4 +1,4 @@
-"""Rule 18: a rise of maintenance margin goes only as far as the budget of positions that it makes liquidatable.
+"""Rule 18: a rise of maintenance margin goes as far as the budget of positions that it makes liquidatable.
 
 Maintenance margin is 10 %, 25 % is asked for and rule 10 lets it. The budget is a quarter of open notional.
 """
@@ -16,14 +16,13 @@ QUARTER = Limits(impact_budget=0.25, publish_step=0.0, up_limit_1h=9.0, up_limit
 
 
 def rise(answer, candidate, market, served, t0, long, short=(), limits=QUARTER, rates=NOW, **seen):
-    decision = answer(
+    return answer(
         candidate(HIGH),
         now_s=t0 + 60,
         state=served(rates),
         seen=market(t0 + 60, positions=(long, short), **seen),
         limits=limits,
     )
-    return decision
 
 
 @pytest.fixture

@@ -179,7 +179,7 @@ def test_the_static_rung_is_never_below_the_floor(answer, market, orders) -> Non
     assert [t for t in decision.traces if t.rule == 2] == []
 
 
-def test_the_kill_switch_keeps_to_floor_and_cap(answer, market, orders) -> None:
+def test_the_kill_switch_keeps_to_floor_and_cap(answer, orders) -> None:
     capped = Limits(cap_rate=0.15)
     assert answer(overrides=orders(("kill",)), limits=capped).served_rates == (0.15, 0.10, 0.15, 0.10)
 

@@ -84,7 +84,7 @@ def test_a_memory_that_does_not_know_since_when_waits(answer, candidate, served,
     assert answer(low, now_s=t0 + 60, state=served(NOW)).served_rates == NOW
 
 
-def test_since_when_a_rate_is_in_force(step, candidate, served, t0) -> None:
+def test_since_when_a_rate_is_in_force(step, candidate, t0) -> None:
     _, state = step(candidate(NOW))
     assert state.since_s == (t0,) * 4
     later = candidate((0.50, 0.30, 0.50, 0.25), made_at_s=t0 + HOUR)

@@ -1,6 +1,6 @@
 """Rule 11, release: a rate falls only where what is asked for lies well below it, and has for long enough.
 
-In force are 50 % and 25 %; the release ratio is a quarter, so that a fall begins at exactly 37.5 % and 18.75 %.
+In force are 50 % and 25 %; the release ratio is a quarter, so that a fall begins at 37.5 % and 18.75 %.
 """
 
 import math
