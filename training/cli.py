@@ -25,7 +25,9 @@ from training.commands.ablate import ablate_command
 from training.commands.backtest import backtest_command
 from training.commands.benchmark import benchmark_command
 from training.commands.impulse import impulse_command
+from training.commands.margin import margin_command
 from training.commands.nightly import nightly_command
+from training.commands.policy import policy_command
 from training.commands.promote import promote_command
 from training.commands.regimes import regimes_command
 from training.commands.scenarios import scenarios_command
@@ -38,6 +40,8 @@ from training.lock import LockedError
 app = typer.Typer(help="Make models, and choose among them.", no_args_is_help=True, add_completion=False)
 app.command("train")(train_command)
 app.command("backtest")(backtest_command)
+app.command("margin")(margin_command)
+app.command("policy")(policy_command)
 app.command("benchmark")(benchmark_command)
 app.command("unseen")(unseen_command)
 app.command("ablate")(ablate_command)

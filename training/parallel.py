@@ -70,6 +70,30 @@ def run_jobs(
                 yield position, work(history, job)
 
 
+def side_by_side(
+    work: Callable[[Job], Result], jobs: Sequence[Job], workers: Workers
+) -> Iterator[tuple[int, Result]]:
+    """``(position of the job, work(job))`` in the order in which they are done, of jobs that carry all they
+    need.
+
+    For small jobs without a history: arrays travel with each of them. ``work`` must be importable by name.
+    Raises as ``run_jobs`` does.
+    """
+    placed = partial(_placed, work)
+    if workers.cluster is not None:
+        yield from _on_cluster(placed, jobs, workers.cluster)
+    elif workers.processes > 1 and len(jobs) > 1:
+        yield from _in_processes(placed, jobs, workers.processes)
+    else:
+        with threadpool_limits(limits=1):
+            yield from map(placed, enumerate(jobs))
+
+
+def _placed(work: Callable[[Job], Result], item: tuple[int, Job]) -> tuple[int, Result]:
+    position, job = item
+    return position, work(job)
+
+
 @dataclass(frozen=True)
 class _Recipe:
     """How a worker makes the history again, and how it sees that it is the same."""
