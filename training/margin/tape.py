@@ -258,7 +258,7 @@ class _Cells:
         return found
 
     def told(self, column: str, model: str, default: float, worst: np.ufunc) -> Array:
-        """Confidence or drift, shape (time, symbol): the worst of the rows, NaN being none, or ``default``."""
+        """Confidence or drift, shape (time, symbol): the worst of the rows that tell it, or ``default``."""
         found = np.full((self.rows, len(self.symbols)), default)
         if column in self.table.columns:
             mine = self.of("model", model)
