@@ -11,11 +11,20 @@ from matplotlib.figure import Figure
 from features.atomic import written_whole
 
 FORMATS = (".png", ".svg", ".pdf")
+#: What a format would write of the moment; without it, the same picture is the same file.
+_TIMES: dict[str, dict[str, None]] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
 
 
 def style() -> AbstractContextManager[None]:
     """Small type, no frame; holds inside the ``with``."""
-    return mpl.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
+    return mpl.rc_context(
+        {
+            "font.size": 9,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "svg.hashsalt": "foremargin",  # names within the file are otherwise random
+        }
+    )
 
 
 def check_format(out: Path) -> None:
@@ -34,5 +43,6 @@ def label_times(axis: Axes) -> None:
 def save(figure: Figure, out: Path) -> Path:
     """Write the figure whole or not at all."""
     with written_whole(out) as draft:
-        figure.savefig(draft, dpi=130, format=out.suffix[1:].lower())
+        suffix = out.suffix.lower()
+        figure.savefig(draft, dpi=130, format=suffix[1:], metadata=_TIMES.get(suffix, {}))
     return out
