@@ -36,6 +36,7 @@ from serving.finer import FinerGrid
 from serving.history import load_history
 from serving.ingest import Ingest
 from serving.loop import DecisionLoop
+from serving.overrides.desk import OverrideDesk
 from serving.replay import closes
 from serving.requests import BarsRequest
 from serving.settings import ServingSettings
@@ -225,6 +226,7 @@ class Bench:
     champions: Champions
     engine: Engine
     tapes: TapeIngest
+    overrides: OverrideDesk
 
     def feed(self, bars: list[dict[str, Any]], decide: bool = True) -> dict[str, Any]:
         taken = self.ingest.take(BarsRequest.model_validate({"bars": bars}, strict=False))
@@ -267,7 +269,14 @@ def bench(market: Market) -> Callable[..., Bench]:
             desk = TapeDesk(engine, chosen)
             desk.load()
             finer = FinerGrid(engine, chosen, desk)
-        loop = DecisionLoop(engine, chosen, chosen_margin, used, champions, finer)
+        overrides = OverrideDesk(
+            engine,
+            chosen_margin.limits,
+            two_person=chosen.two_person,
+            longest_s=chosen.override_longest_s,
+        )
+        overrides.refresh()
+        loop = DecisionLoop(engine, chosen, chosen_margin, used, champions, finer, overrides)
         loop.publish_stored()
         loop.load()
         loop.begin()
@@ -276,7 +285,8 @@ def bench(market: Market) -> Callable[..., Bench]:
         ingest = Ingest(engine, chosen, used, loop.offer, offer_beside=loop.offer_beside)
         if finer is not None:
             ingest = replace(ingest, offer_finer=finer.offer)
-        return Bench(loop, ingest, champions, engine, TapeIngest(desk, chosen, used, loop.wake))
+        tapes = TapeIngest(desk, chosen, used, loop.wake)
+        return Bench(loop, ingest, champions, engine, tapes, overrides)
 
     return make
 
