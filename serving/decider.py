@@ -35,6 +35,7 @@ from serving.explain import explanations, moved
 from serving.finer import FinerGrid
 from serving.inputs import Known, missing_inputs, nothing_finer
 from serving.outlook import Forecast, Needs, Outlook, Seen, trusted
+from serving.positions import NO_POSITIONS, PositionDesk
 from serving.rules_rung import VERSION, WeeklyTail, rules_forecast, week_of, weekly_tail
 from serving.sources import SourceCloses, agreed_closes
 from serving.store.decisions import NewDecision
@@ -72,8 +73,9 @@ class Decider:
         explain: Literal["always", "moved", "never"] = "always",
         finer: FinerGrid | None = None,
         sources: SourceCloses | None = None,
+        positions: PositionDesk | None = None,
     ) -> None:
-        self.needs = Needs.of(margin)
+        self.needs, self._positions = Needs.of(margin), positions
         self.interval_s, self.window, self._sources = interval_s, window, sources
         self._finer = finer
         self._lay_under = nothing_finer if finer is None else finer.laid_under
@@ -139,6 +141,7 @@ class Decider:
             last_return=None if newest is None else self._last_return(symbol, newest[0]),
             extreme_losses=cycle.extreme_losses,
             stressed_rates=cycle.stressed_rates,
+            positions=(NO_POSITIONS if self._positions is None else self._positions.standing(symbol, now_s)),
         )
         good = memory.last_good
         candidates = Candidates(

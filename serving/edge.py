@@ -32,11 +32,11 @@ BODY_S, ANSWER_S = 10.0, 15.0
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
 #: A probe carries no token.
 OPEN_PATHS = frozenset({"/livez", "/readyz", "/healthz"})
-INGEST_PATHS = frozenset({"/v1/bars", "/v1/trades", "/v1/book"})
+INGEST_PATHS = frozenset({"/v1/bars", "/v1/trades", "/v1/book", "/v1/positions"})
 #: Giving orders takes an override token; reading them any.
 OVERRIDE_PATH = "/v1/overrides"
 ENDPOINTS = (
-    "POST /v1/bars, /v1/trades, /v1/book, /v1/multipliers, /v1/forecast, /v1/overrides, "
+    "POST /v1/bars, /v1/trades, /v1/book, /v1/positions, /v1/multipliers, /v1/forecast, /v1/overrides, "
     "/v1/overrides/ID/confirm, /v1/overrides/ID/end; "
     "GET /v1/overrides, /live/multipliers, /live/multipliers/SYMBOL, /live/status, /livez, /readyz, /metrics"
 )
@@ -314,8 +314,8 @@ def _invalid(detail: dict[str, Any], body: bytes) -> dict[str, Any]:
                 found = found[step]  # type: ignore[index] # whatever has no such step is shown as nothing
         except (ValueError, TypeError, KeyError, IndexError, RecursionError):
             found = None
-    # Bars are rows; trades and snapshots are columns in blocks: book.0.bid_price.7.
-    at = {"bars": 1, "trades": 3, "book": 3}.get(place[0]) if place else None
+    # Bars and bins are rows; trades and snapshots are columns in blocks: book.0.bid_price.7.
+    at = {"bars": 1, "long": 1, "short": 1, "trades": 3, "book": 3}.get(place[0]) if place else None
     row = detail["loc"][at] if at is not None and len(place) > at else None
     row = row if isinstance(row, int) else None
     field = ".".join(place) or "body"

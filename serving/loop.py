@@ -45,6 +45,7 @@ from serving.decider import NO_OVERRIDES, Decided, Decider
 from serving.finer import FinerGrid
 from serving.outlook import Outlook
 from serving.overrides.desk import OverrideDesk
+from serving.positions import PositionDesk
 from serving.settings import ServingSettings
 from serving.sources import SourceCloses
 from serving.store.bars import SymbolBars, newest_close, read_bars, read_closes
@@ -89,6 +90,7 @@ class DecisionLoop:
         champion: ChampionSource,
         finer: FinerGrid | None = None,
         overrides: OverrideDesk | None = None,
+        positions: PositionDesk | None = None,
     ) -> None:
         self._engine, self._settings, self._clock, self._champion = engine, settings, clock, champion
         self._finer, self._overrides = finer, overrides
@@ -107,6 +109,7 @@ class DecisionLoop:
             explain=settings.explain,
             finer=finer,
             sources=self._sources,
+            positions=positions,
         )
         self._contracts: dict[str, Contract] = {}
         self._outlooks: dict[str, Outlook] = {}

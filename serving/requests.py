@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AwareDatetime, BaseModel, ConfigDict, FailFast, Field, StringConstraints
 
 from features.bars import OPTIONAL_COLUMNS, VALUE_COLUMNS, BarError, check_bars
 from features.durations import format_duration
@@ -70,6 +70,17 @@ class MultipliersRequest(BaseModel):
     symbols: list[Symbol] | None = Field(None, min_length=1, max_length=10_000)
     side: Literal["long", "short"] | None = None
     kind: Literal["initial", "maintenance"] | None = None
+
+
+class PositionsRequest(BaseModel):
+    """``POST /v1/positions``: what is open in one contract, in place of what was told before. A bin is
+    ``[equity_ratio, notional]``: equity over notional, and the notional of all positions that have it."""
+
+    model_config = _FORBID
+
+    symbol: Symbol
+    long: Annotated[list[tuple[Number, Number]], FailFast()]
+    short: Annotated[list[tuple[Number, Number]], FailFast()]
 
 
 class ForecastRequest(BaseModel):

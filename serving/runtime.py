@@ -24,7 +24,8 @@ from serving.loop import DecisionLoop
 from serving.outlook import Needs
 from serving.overrides.desk import OverrideDesk
 from serving.overrides.requests import SetRequest
-from serving.requests import BarsRequest, ForecastRequest
+from serving.positions import PositionDesk
+from serving.requests import BarsRequest, ForecastRequest, PositionsRequest
 from serving.settings import ServingSettings
 from serving.store.engine import store_engine
 from serving.store.lease import sole_decider
@@ -58,6 +59,7 @@ class Runtime:
         self._loop: DecisionLoop | None = None
         self._watch: ChampionWatch | None = None
         self._orders: OverrideDesk | None = None
+        self._positions: PositionDesk | None = None
         self._ingest: Ingest | None = None
         self._tapes: TapeIngest | None = None
 
@@ -89,9 +91,11 @@ class Runtime:
             engine, self.margin.limits, two_person=s.two_person, longest_s=s.override_longest_s
         )
         orders.refresh()
-        loop = DecisionLoop(engine, s, self.margin, clock, watch, finer, orders)
+        positions = PositionDesk(engine, s.positions_valid_s)
+        positions.load()
+        loop = DecisionLoop(engine, s, self.margin, clock, watch, finer, orders, positions)
         loop.publish_stored()
-        self._watch, self._loop, self._orders = watch, loop, orders
+        self._watch, self._loop, self._orders, self._positions = watch, loop, orders, positions
         self._ingest = Ingest(engine, s, clock, loop.offer, offer_beside=loop.offer_beside)
         if finer is not None:
             self._ingest = replace(self._ingest, offer_finer=finer.offer)
@@ -129,6 +133,11 @@ class Runtime:
         assert self._tapes is not None, "open the runtime first"
         return self._tapes.take_book(request)
 
+    def take_positions(self, request: PositionsRequest) -> dict[str, Any]:
+        """See ``serving.positions``."""
+        assert self._positions is not None, "open the runtime first"
+        return self._positions.take(request, self._present_s())
+
     def set_override(self, request: SetRequest, by: str) -> dict[str, Any]:
         """See ``serving.overrides.desk``, also of the next two."""
         return self._ordered(lambda desk, now_s: desk.set(request, by, now_s))
@@ -143,14 +152,18 @@ class Runtime:
         """Give an order, and let the loop look at it at once."""
         assert self._orders is not None, "open the runtime first"
         assert self._loop is not None, "open the runtime first"
-        now_s = self._loop.now_s()
+        taken = give(self._orders, self._present_s())
+        self._loop.wake()
+        return taken
+
+    def _present_s(self) -> float:
+        """What time it is. Raises ``NotReadyError`` where no bar says it yet."""
+        now_s = None if self._loop is None else self._loop.now_s()
         if now_s is None:
             raise NotReadyError(
                 "the bars are the clock, and there is no bar yet", "send bars, or start with --clock wall"
             )
-        taken = give(self._orders, now_s)
-        self._loop.wake()
-        return taken
+        return now_s
 
     def overrides(self) -> dict[str, Any]:
         """Every order, by what has become of it."""
@@ -190,6 +203,7 @@ class Runtime:
             "tapes": {} if self._tapes is None else self._tapes.status(),
             "source": self.settings.source,
             "overrides": {} if self._orders is None else self._orders.status(self._now_s),
+            "positions": {} if self._positions is None else self._positions.status(self._now_s),
         }
 
     def _champion_changed(self) -> None:

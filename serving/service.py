@@ -25,6 +25,7 @@ from serving.requests import (
     BarsRequest,
     ForecastRequest,
     MultipliersRequest,
+    PositionsRequest,
     refuse_repeated_symbols,
 )
 from serving.runtime import Runtime
@@ -85,6 +86,12 @@ class Foremargin:
         """Take new snapshots of order books; repeats and late ones as of trades. Crossed, locked, empty and
         one-sided books are taken as they are."""
         return await anyio.to_thread.run_sync(runtime.take_book, request, limiter=self._one_batch)
+
+    @bentoml.api(route="/v1/positions")  # type: ignore[untyped-decorator]
+    async def positions(self, request: PositionsRequest, /) -> dict[str, Any]:
+        """Take what is open in one contract, in place of what was told before; it counts for an hour
+        (``positions_valid_s``)."""
+        return await anyio.to_thread.run_sync(runtime.take_positions, request, limiter=self._one_batch)
 
     @bentoml.api(route="/v1/multipliers")  # type: ignore[untyped-decorator]
     async def multipliers(self, request: MultipliersRequest, /) -> dict[str, Any]:

@@ -67,6 +67,8 @@ class ServingSettings(Section):
     model_cache: Path | None = None
     #: Closes that came while nobody decided (an outage) are decided in order, the newest this many of them.
     catch_up_bars: int = Field(48, ge=1)
+    #: How long open positions (``POST /v1/positions``) count for the impact budget (rule 18).
+    positions_valid_s: FiniteFloat = Field(3600.0, gt=0, le=366 * 86400)
     #: Which decisions of the champion say why they ask what they ask: all, those whose requirement moved by
     #: more than 5 % since the contract's last of a champion, or none.
     explain: Literal["always", "moved", "never"] = "always"

@@ -5,8 +5,9 @@ beyond that, ``tape_batches`` the trades and snapshots that are not in a stored 
 each symbol has come with them, ``contracts`` what the engine remembers of each symbol together with the
 answer that readers get, ``decisions`` every decision with all its inputs, ``calibrations`` where the
 calibration of each model stands, ``publication`` the number of the newest answer, ``day_roots`` what binds
-all decisions up to the end of a day, ``override_events`` what people ordered. ``decisions``, ``day_roots``
-and ``override_events`` are appended only; triggers refuse the rest.
+all decisions up to the end of a day, ``override_events`` what people ordered, ``positions`` what is open in
+each contract. ``decisions``, ``day_roots`` and ``override_events`` are appended only; triggers refuse the
+rest.
 """
 
 from __future__ import annotations
@@ -198,6 +199,18 @@ class OverrideEvent(Base):
     content: Mapped[dict[str, Any]] = mapped_column(JSON)
     previous_hash: Mapped[str] = mapped_column(String(64))
     hash: Mapped[str] = mapped_column(String(64))
+
+
+class OpenPositions(Base):
+    """What is open in a contract (``serving.positions``), as it was told last."""
+
+    __tablename__ = "positions"
+
+    symbol: Mapped[str] = mapped_column(String(64), primary_key=True)
+    made_at: Mapped[float] = mapped_column(Float(53))
+    #: ``[equity_ratio, notional]``, a bin.
+    long: Mapped[list[list[float]]] = mapped_column(JSON)
+    short: Mapped[list[list[float]]] = mapped_column(JSON)
 
 
 class Calibration(Base):

@@ -37,6 +37,7 @@ from serving.history import load_history
 from serving.ingest import Ingest
 from serving.loop import DecisionLoop
 from serving.overrides.desk import OverrideDesk
+from serving.positions import PositionDesk
 from serving.replay import closes
 from serving.requests import BarsRequest
 from serving.settings import ServingSettings
@@ -226,6 +227,7 @@ class Bench:
     champions: Champions
     engine: Engine
     tapes: TapeIngest
+    positions: PositionDesk
     overrides: OverrideDesk
 
     def feed(self, bars: list[dict[str, Any]], decide: bool = True) -> dict[str, Any]:
@@ -269,6 +271,8 @@ def bench(market: Market) -> Callable[..., Bench]:
             desk = TapeDesk(engine, chosen)
             desk.load()
             finer = FinerGrid(engine, chosen, desk)
+        positions = PositionDesk(engine, chosen.positions_valid_s)
+        positions.load()
         overrides = OverrideDesk(
             engine,
             chosen_margin.limits,
@@ -276,7 +280,9 @@ def bench(market: Market) -> Callable[..., Bench]:
             longest_s=chosen.override_longest_s,
         )
         overrides.refresh()
-        loop = DecisionLoop(engine, chosen, chosen_margin, used, champions, finer, overrides)
+        loop = DecisionLoop(
+            engine, chosen, chosen_margin, used, champions, finer, overrides, positions=positions
+        )
         loop.publish_stored()
         loop.load()
         loop.begin()
@@ -286,7 +292,7 @@ def bench(market: Market) -> Callable[..., Bench]:
         if finer is not None:
             ingest = replace(ingest, offer_finer=finer.offer)
         tapes = TapeIngest(desk, chosen, used, loop.wake)
-        return Bench(loop, ingest, champions, engine, tapes, overrides)
+        return Bench(loop, ingest, champions, engine, tapes, positions, overrides)
 
     return make
 

@@ -64,7 +64,9 @@ def test_without_a_model_it_is_ready_and_answers_bounded_from_the_rules_rung(
 
 
 def test_the_page_of_the_api_lists_its_endpoints(http: httpx.Client) -> None:
-    assert {"/v1/bars", "/v1/multipliers", "/v1/forecast"} <= set(http.get("/docs.json").json()["paths"])
+    assert {"/v1/bars", "/v1/multipliers", "/v1/forecast", "/v1/positions"} <= set(
+        http.get("/docs.json").json()["paths"]
+    )
 
 
 def test_bars_become_decisions_and_repeats_change_nothing(
@@ -166,6 +168,26 @@ def assert_refused(answer: httpx.Response, status: int | None = None) -> None:
     assert error["remedy"]
 
 
+def test_positions_are_taken_and_a_bad_bin_is_named(http: httpx.Client) -> None:
+    before = settled(http)
+    body = {"symbol": "ALPHA", "long": [[0.08, 1000.0], [-0.5, 5]], "short": []}
+    answer = http.post("/v1/positions", json=body)
+    assert answer.status_code == 200
+    content = answer.json()
+    assert content["long"] == {"bins": 2, "notional": 1005.0}
+    assert content["short"] == {"bins": 0, "notional": 0}
+    assert content["valid_until"].endswith("Z")
+    assert http.get("/live/status").json()["positions"] == {"counting": 1, "too_old": 0}
+    for bad, status in (([0.1, -3.0], 422), ([None, 1.0], 400)):
+        refused = http.post("/v1/positions", json=body | {"short": [[0.1, 1.0], bad]})
+        assert_refused(refused, status)
+        error = refused.json()["error"]
+        assert error["row"] == 1
+        assert error["field"].startswith("short.1.")
+        assert error["value"] == (-3.0 if status == 422 else None)
+    assert state(http) == before
+
+
 BAD_BODIES: list[tuple[str, str, bytes, int]] = [
     ("not JSON", "/v1/bars", b"{", 400),
     ("not UTF-8", "/v1/bars", b"\xff\xff", 400),
@@ -183,6 +205,13 @@ BAD_BODIES: list[tuple[str, str, bytes, int]] = [
     ("wrong side", "/v1/multipliers", b'{"side": "up"}', 400),
     ("wrong type", "/v1/multipliers", b'{"symbols": 5}', 400),
     ("unknown key", "/v1/multipliers", b'{"symbol": "ALPHA"}', 400),
+    ("positions of one side", "/v1/positions", b'{"symbol": "ALPHA", "long": []}', 400),
+    ("a bin of one", "/v1/positions", b'{"symbol": "ALPHA", "long": [[0.1]], "short": []}', 400),
+    ("a bin of three", "/v1/positions", b'{"symbol": "ALPHA", "long": [[0.1, 1, 2]], "short": []}', 400),
+    ("NaN of equity", "/v1/positions", b'{"symbol": "ALPHA", "long": [[NaN, 1]], "short": []}', 400),
+    ("text of notional", "/v1/positions", b'{"symbol": "ALPHA", "long": [], "short": [[0.1, "1"]]}', 400),
+    ("no notional", "/v1/positions", b'{"symbol": "ALPHA", "long": [[0.1, 0]], "short": []}', 422),
+    ("positions of nobody", "/v1/positions", b'{"symbol": "NOPE", "long": [], "short": []}', 404),
     ("10 MB", "/v1/bars", b'{"bars": "' + b"a" * 10_485_760 + b'"}', 413),
     ("10 MB, elsewhere", "/nowhere", b"a" * 10_485_760, 413),
 ]
@@ -303,6 +332,8 @@ def test_with_tokens_nothing_is_open_but_the_probes(uninterrupted: Any, tail: Ta
         assert_refused(httpx.get(url + path), 401)
         assert httpx.get(url + path, headers=READER).status_code == 200
     assert_refused(httpx.post(f"{url}/v1/bars", json={"bars": tail[0]}, headers=READER), 403)
+    positions = {"symbol": "ALPHA", "long": [[0.1, 1000.0]], "short": []}
+    assert_refused(httpx.post(f"{url}/v1/positions", json=positions, headers=READER), 403)
 
 
 def test_killed_twice_in_a_replay_it_goes_on_as_if_nothing_had_been(
