@@ -17,10 +17,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from typing import Any
 
+#: What json writes as objects and arrays.
+_NESTED = (dict, list, tuple)
 _HASH = re.compile(r"[0-9a-f]{64}")
 
 
@@ -33,7 +35,8 @@ class CanonicalText(str):
 def canonical(content: Any) -> CanonicalText:
     """The one text of a JSON value. Raises ``ValueError`` for NaN, infinity and keys that are no text (their
     order would change when they are read back), ``TypeError`` for what is no JSON value."""
-    _refuse_keys(content)
+    if isinstance(content, _NESTED):
+        _refuse_keys(content)
     return CanonicalText(json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False))
 
 
@@ -63,7 +66,7 @@ def link(domain: str, previous: str, content: Mapping[str, Any]) -> str:
             f"the hash before is {previous!r}; give 64 hexadecimal digits in lower case, "
             f"genesis(domain) for the first link"
         )
-    return digest(f"{_line(domain)}\n{previous}\n{canonical(content)}")
+    return digest(f"{_line(domain)}\n{previous}\n{canonical(dict(content))}")
 
 
 def is_hash(value: object) -> bool:
@@ -78,15 +81,15 @@ def _line(domain: str) -> str:
 
 
 def _refuse_keys(value: Any) -> None:
-    if isinstance(value, Mapping):
-        for key, item in value.items():
+    if isinstance(value, dict):
+        for key in value:
             if not isinstance(key, str):
                 raise ValueError(
                     f"key {key!r} is no text; canonical JSON has only keys of text: write {str(key)!r}"
                 )
-            if isinstance(item, Mapping | list | tuple):
-                _refuse_keys(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            if isinstance(item, Mapping | list | tuple):
-                _refuse_keys(item)
+        items: Iterable[Any] = value.values()
+    else:
+        items = value
+    for item in items:
+        if isinstance(item, _NESTED):
+            _refuse_keys(item)
