@@ -126,7 +126,7 @@ class FeatureFrame:
         if absent:
             raise KeyError(f"features {absent} are not in the frame; it has {list(self.names)}")
         picked = [self.names.index(n) for n in wanted]
-        return self.values[:, :, picked].reshape(-1, len(picked))
+        return self.values[:, :, picked].reshape(len(self.times) * len(self.symbols), len(picked))
 
     def rows(self) -> pd.MultiIndex:
         """The (time, symbol) of each row of ``matrix``."""

@@ -37,14 +37,15 @@ Array = NDArray[np.float64]
 TAIL = 0.0005
 #: The share of the inputs that lie a whole width outside their range at drift 1. Market, leader and clock are
 #: among the inputs of every contract and know nothing of one contract's broken feed, so it is well below 1.
-FAR_SHARE = 0.2
+FAR_SHARE = 0.15
 #: Of the training rows, this share has a spread that takes no confidence.
 USUAL = 0.99
 #: Confidence is gone at this multiple of the largest usual spread.
-NONE_AT = 2.0
+NONE_AT = 1.5
 #: Training rows of which the spread is learned, at most: more cost time and say the same.
 _SPREAD_ROWS = 10_000
-#: Of the ends of a range: what is computed online may differ from what was learned by a rounding.
+#: Of an end of a range: so far outside is inside, since what is computed online may differ from what was
+#: learned by a rounding.
 _ROUNDING = 1e-6
 
 
@@ -88,12 +89,12 @@ class Confidence:
                 f"forecast with the features that it was made from"
             )
         values = features.matrix(self.inputs)[at]
+        outside = np.maximum(self.low - values, values - self.high)
         slack = _ROUNDING * np.maximum(np.abs(self.low), np.abs(self.high))
-        outside = np.maximum(self.low - slack - values, values - self.high - slack)
-        width = self.high - self.low
         with np.errstate(divide="ignore", invalid="ignore"):
-            far = np.where(outside > 0, np.minimum(outside / width, 1.0), 0.0)
-        count = np.maximum(np.isfinite(values).sum(axis=1), 1)
+            widths = np.minimum(outside / (self.high - self.low), 1.0)
+        far = np.where(outside > slack, widths, 0.0)  # NaN is not above
+        count = np.maximum((~np.isnan(values)).sum(axis=1), 1)
         drift = np.minimum(far.sum(axis=1) / count / FAR_SHARE, 1.0)
         return Trust((1.0 - drift) * self._agreement(forecast), drift)
 
