@@ -12,6 +12,9 @@ from serving.outlook import Forecast, Seen
 from serving.rules_rung import WeeklyTail
 from serving.store.decisions import StoredContract
 
+#: What the state of the first engine held.
+_FIRST_STATE = {"served", "rung", "mode", "model_version", "valid_until_s", "base_rates"}
+
 
 @dataclass(frozen=True)
 class MonthlyRates:
@@ -98,7 +101,7 @@ class Contract:
             row.symbol,
             row.seq,
             row.decided_close,
-            EngineState() if row.state is None else EngineState.from_json(row.state),
+            EngineState() if row.state is None else _state_from_json(row.state),
             Memory() if row.memory is None else Memory.from_json(row.memory),
         )
 
@@ -106,6 +109,24 @@ class Contract:
 def as_last_good(champion: Seen) -> Seen:
     """The champion's forecast as the second rung's candidate."""
     return Seen(replace(champion.candidate, rung="last_good"), champion.forecast)
+
+
+def _state_from_json(content: Mapping[str, Any]) -> EngineState:
+    """The engine's state. One of a server that knew rules 1 to 6, 9, 10 and 16 alone goes on with the rates
+    and decisions that it remembers; what the other rules remember begins anew."""
+    if set(content) != _FIRST_STATE:
+        return EngineState.from_json(content)
+    served = content["served"]
+    known = [s for s in served if s["close"] is not None and s["var"] is not None]
+    return EngineState.from_json(
+        {
+            **EngineState().to_json(),
+            **content,
+            "served": [{"time_s": s["time_s"], "rates": s["rates"], "asked": None} for s in served],
+            "open": [{**{k: s[k] for k in ("time_s", "close", "var")}, "breaker": None} for s in known],
+            "rates": served[-1]["rates"] if served else None,
+        }
+    )
 
 
 def _seen_to_json(seen: Seen) -> dict[str, Any]:
