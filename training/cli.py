@@ -26,6 +26,7 @@ from training.commands.backtest import backtest_command
 from training.commands.benchmark import benchmark_command
 from training.commands.impulse import impulse_command
 from training.commands.margin import margin_command
+from training.commands.margin_report import margin_report_command
 from training.commands.nightly import nightly_command
 from training.commands.policy import policy_command
 from training.commands.promote import promote_command
@@ -41,6 +42,7 @@ app = typer.Typer(help="Make models, and choose among them.", no_args_is_help=Tr
 app.command("train")(train_command)
 app.command("backtest")(backtest_command)
 app.command("margin")(margin_command)
+app.command("margin-report")(margin_report_command)
 app.command("policy")(policy_command)
 app.command("benchmark")(benchmark_command)
 app.command("unseen")(unseen_command)
