@@ -16,7 +16,8 @@ MOST: Final = sys.float_info.max
 @rule(4, "band against the rules engine", "band")
 def band(case: Inputs, draft: Draft) -> Draft:
     """A model's requirement outside ``band_low`` to ``band_high`` times the rules engine's takes the nearer
-    edge; on the ``band_strikes``-th bar in a row the model is struck.
+    edge; on the ``band_strikes``-th bar in a row on which it is outside by more than ``band_strike_factor``
+    the model is struck.
 
     Without a rules engine that stands there is no band. Bars are counted, not decisions, so that a timer tick
     strikes nothing.
@@ -30,12 +31,20 @@ def band(case: Inputs, draft: Draft) -> Draft:
     if all(low <= own <= high for own, (low, high) in zip(draft.required, bounds, strict=True)):
         # A last good model says nothing of the champion's bars in a row.
         return draft._replace(out_of_band=(0, counted_s)) if count and draft.rung == "champion" else draft
-    bar_s = case.market.last_close_s if is_time(case.market.last_close_s) else case.now_s
-    count += bar_s > counted_s or count == 0
-    draft = draft._replace(out_of_band=(count, bar_s))
-    if count >= limits.band_strikes:
-        why = f"ALERT: outside the band against the rules engine on {count} bars in a row"
-        return draft.strike(band, (draft.rung,), why)._replace(again=True)
+    far = limits.band_strike_factor
+    if all(
+        low <= own * far and own <= high * far
+        for own, (low, high) in zip(draft.required, bounds, strict=True)
+    ):
+        count = 0 if draft.rung == "champion" else count
+        draft = draft._replace(out_of_band=(count, counted_s))
+    else:
+        bar_s = case.market.last_close_s if is_time(case.market.last_close_s) else case.now_s
+        count += bar_s > counted_s or count == 0
+        draft = draft._replace(out_of_band=(count, bar_s))
+        if count >= limits.band_strikes:
+            why = f"ALERT: far outside the band against the rules engine on {count} bars in a row"
+            return draft.strike(band, (draft.rung,), why)._replace(again=True)
     after, whys = list(draft.rates), [""] * len(VALUES)
     for i, (own, (low, high)) in enumerate(zip(draft.required, bounds, strict=True)):
         if not low <= own <= high:

@@ -52,7 +52,8 @@ class Limits:
     #: Rule 4: a model's requirement is held within these multiples of the rules engine's ...
     band_low: Ratio = _limit(0.5, above=0, most=1)
     band_high: Ratio = _limit(2.0, least=1, most=1000)
-    #: ... and the model is struck where it was outside on this many bars in a row.
+    #: ... and the model is struck where it was outside by more than this factor on this many bars in a row.
+    band_strike_factor: Ratio = _limit(2.0, least=1, most=1000)
     band_strikes: int = _limit(3, least=1, most=1000)
     #: Rule 5: a forecast expires after this many bars or seconds, the longer.
     forecast_valid_bars: int = _limit(2, most=1000)
@@ -101,7 +102,7 @@ class Limits:
     #: Rule 19: of the last so many forecasts that matured, breaches of one side from which on rates do not
     #: fall (yellow), and from which on the model is struck (red) until it is green again ...
     health_window: int = _limit(250, least=1, most=10000)
-    health_yellow_breaches: int = _limit(5, least=1)
+    health_yellow_breaches: int = _limit(8, least=1)
     health_red_breaches: int = _limit(10, least=1)
     #: ... and the same for how far the inputs have drifted.
     drift_yellow: Ratio = _limit(0.25, above=0)

@@ -9,7 +9,7 @@ import pytest
 from models.margin.limits import Limits
 
 NEED = (0.20, 0.10, 0.20, 0.10)
-ABOVE = (0.50, 0.10, 0.20, 0.10)
+ABOVE = (0.90, 0.10, 0.20, 0.10)
 HOUR = 3600.0
 
 
@@ -74,7 +74,7 @@ def test_on_the_third_bar_in_a_row_the_next_rung_answers(step, candidate, t0) ->
         ("rules", (5, t0 + 4 * HOUR)),
     ]
     assert alerts(decision) == [
-        "champion refused: ALERT: outside the band against the rules engine on 5 bars in a row"
+        "champion refused: ALERT: far outside the band against the rules engine on 5 bars in a row"
     ]
     # It comes back with the first forecast inside the band.
     now_s = t0 + 5 * HOUR
@@ -138,3 +138,23 @@ def test_a_struck_champion_leaves_the_count_to_the_last_good_model(step, candida
     given = candidate(ABOVE), candidate(NEED, "last_good"), candidate(NEED, "rules")
     decision, state = step(*given, now_s=t0 + 60, state=served(NEED, out_of_band=(2, t0)))
     assert (decision.rung, state.out_of_band) == ("last_good", (3, t0 + 60))
+
+
+def test_outside_but_not_far_takes_the_edge_forever_and_counts_nothing(step, candidate, t0) -> None:
+    state = None
+    outside = (math.nextafter(0.40, 1), 0.10, 0.20, 0.10)
+    for hour in range(10):
+        now_s = t0 + HOUR * hour
+        given = candidate(outside, made_at_s=now_s), candidate(NEED, "rules", made_at_s=now_s)
+        decision, state = step(*given, now_s=now_s, state=state)
+        assert (decision.rung, decision.served_rates[0], state.out_of_band[0]) == ("champion", 0.40, 0)
+
+
+@pytest.mark.parametrize(("factor", "counts"), [(1.0, 1), (1.24, 1), (1.26, 0), (2.0, 0)])
+def test_how_far_out_counts_is_a_limit(step, candidate, factor, counts) -> None:
+    # The edge is 0.40, and 0.50 lies 1.25 times beyond.
+    limits = Limits(band_strike_factor=factor)
+    _, state = step(candidate((0.50, 0.10, 0.20, 0.10)), candidate(NEED, "rules"), limits=limits)
+    assert state.out_of_band[0] == counts
+    _, state = step(candidate((0.08, 0.08, 0.20, 0.10)), candidate(NEED, "rules"), limits=limits)
+    assert state.out_of_band[0] == counts  # the edge is 0.10, and 0.08 lies 1.25 times below

@@ -203,7 +203,7 @@ def test_nothing_is_put_on_trial_without_a_champion_a_close_or_a_bar(step, candi
 
 def test_the_defaults(step, candidate) -> None:
     rungs = []
-    for count in (4, 5, 9, 10):
+    for count in (7, 8, 9, 10):
         state = EngineState(health=Health(250, ((), tuple(range(1, count + 1)))))
         decision, _ = step(candidate(ASKS), candidate(ASKS, "rules"), state=state)
         rungs.append((decision.rung, bool([t for t in decision.traces if t.rule == 19])))

@@ -103,7 +103,7 @@ def test_a_model_that_returns_a_constant(at, t0) -> None:
 
 def test_a_model_that_returns_a_constant_loses_its_rung_by_its_breaches(at, t0) -> None:
     # It asks what the rules engine asks, and its VaR for the hour is 4 %; every other bar falls by 5 %. The
-    # tenth breach of a long (rule 19) strikes it, the fifth lets nothing fall. Forecasts are judged
+    # tenth breach of a long (rule 19) strikes it, the eighth lets nothing fall. Forecasts are judged
     # one after the other, so every other bar.
     state, close, rungs, held = EngineState(), 100.0, [], []
     for hour in range(60):
@@ -112,7 +112,7 @@ def test_a_model_that_returns_a_constant_loses_its_rung_by_its_breaches(at, t0) 
         rungs.append(decision.rung)
         held.append(any(trace.rule == 19 for trace in decision.traces))
     breaches = state.health.breaches[0]
-    assert held.index(True) == 2 * 5 - 1
+    assert held.index(True) == 2 * 8 - 1
     assert rungs.index("rules") == 2 * 10 - 1
     assert set(rungs[2 * 10 - 1 :]) == {"rules"}
     assert len(breaches) > 10
