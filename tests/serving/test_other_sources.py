@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +14,8 @@ from numpy.typing import NDArray
 from sqlalchemy import Engine
 
 from features.bars import Market
-from models.margin.types import Decision
+from models.margin.engine import decide
+from models.margin.types import Decision, Inputs
 from models.settings import MarginSettings
 from serving.champion import Champion
 from serving.contract import Contract
@@ -105,6 +107,8 @@ def test_two_of_three_sources_outvote_a_print_at_65_cents(
         min(a / b for a, b in zip(required_by_rules(alone, one), required_by_rules(three, one), strict=True))
         > 3
     )
+    again, _ = decide(*Inputs.from_json(json.loads(json.dumps(found.inputs.to_json()))).arguments())
+    assert again.to_json() == found.to_json()
     assert decision(three, two).rung == "champion", "the other contract has nothing to do with it"
 
     for made in (quiet, three):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -10,7 +11,8 @@ import pytest
 from sqlalchemy import Engine, select
 
 from features.bars import Market
-from models.margin.types import Decision
+from models.margin.engine import decide
+from models.margin.types import Decision, Inputs
 from models.settings import MarginSettings
 from serving.errors import InvalidInputError, RefusedError, UnknownSymbolError
 from serving.positions import MOST_BINS, NO_POSITIONS, PositionDesk
@@ -152,6 +154,8 @@ def test_they_are_in_the_record_of_the_next_decision_and_stage_a_rise(
     assert record is not None
     stored = record["decision"]["inputs"]["market"]["positions"]
     assert stored == [[edge[0]], [edge[1]]]
+    again, _ = decide(*Inputs.from_json(record["decision"]["inputs"]).arguments())
+    assert json.loads(json.dumps(again.to_json())) == record["decision"]
 
 
 def test_after_an_hour_of_silence_they_are_left_out(
