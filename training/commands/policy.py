@@ -18,7 +18,15 @@ from models.settings import MarginSettings
 from training.commands.margin import Champion, Forecasts, last_model, read_forecasts
 from training.commands.options import Bars, Interval, Jobs, Since, Symbols, interval_of, settings_with, utc
 from training.dataset import describe_market
-from training.margin.frontier import READING, Frontier, facts, frontier, printed_columns, write_frontier
+from training.margin.frontier import (
+    READING,
+    Frontier,
+    check_measure,
+    facts,
+    frontier,
+    printed_columns,
+    write_frontier,
+)
 from training.margin.page import cell_text
 from training.margin.policy import grid, shipped, trial
 from training.margin.policy_study import Progress, inputs_of, study
@@ -56,7 +64,8 @@ def policy_command(
 ) -> None:
     """Serve a stored forecast table within every policy of a grid, and show which no other dominates.
 
-    What is measured is kept in the folder; run it again to go on after an interruption, or with more values.
+    What is measured is kept in the folder; run it again to go on after an interruption, or with other values:
+    the frontier is of all policies in the folder.
     The shipped policy, that of [margin.limits], is always among them. Exit code 2: bad bars, forecasts,
     arguments or settings.
     """
@@ -69,6 +78,7 @@ def policy_command(
     }
     if falls_after is not None:
         axes["fall_after_s"] = _numbers("falls-after", falls_after)
+    check_measure(by)
     margin = MarginSettings()
     own = shipped(margin.limits)
     policies = grid(axes, own)

@@ -88,8 +88,7 @@ def frontier(measured: pd.DataFrame, shipped: Policy, by: str = "rise_1d") -> Fr
     Raises ``ValueError`` where ``by`` is no measure of procyclicality, the shipped policy was not measured,
     or a measure is NaN.
     """
-    if by not in PROCYCLICALITY:
-        raise ValueError(f"procyclicality is measured by {by!r}; choose one of {sorted(PROCYCLICALITY)}")
+    check_measure(by)
     found = Frontier(measured.assign(stands=False), shipped, by)
     if not found.is_shipped(measured).any():
         raise ValueError("the shipped policy is not among those that were measured; measure it too")
@@ -97,6 +96,12 @@ def frontier(measured: pd.DataFrame, shipped: Policy, by: str = "rise_1d") -> Fr
         own = found.table["kind"] == kind
         found.table.loc[own, "stands"] = non_dominated(found.table.loc[own, found.columns].to_numpy())
     return found
+
+
+def check_measure(by: str) -> None:
+    """Raise ``ValueError`` where ``by`` is no measure of procyclicality."""
+    if by not in PROCYCLICALITY:
+        raise ValueError(f"procyclicality is measured by {by!r}; choose one of {sorted(PROCYCLICALITY)}")
 
 
 def facts(found: Frontier, champion: str, times: pd.DatetimeIndex) -> str:
@@ -194,7 +199,7 @@ def drawn(found: Frontier) -> Any:
             col=column,
         )
     figure.update_xaxes(title_text="average margin, % of notional")
-    figure.update_yaxes(type="log")
+    figure.update_yaxes(type=_axis(found))
     figure.update_yaxes(title_text="mean shortfall, per million of notional", col=1)
     sized(figure, 520)
     return figure
@@ -220,13 +225,18 @@ def picture(found: Frontier) -> Figure:
             *(100 * own["mean_margin"], own["mean_shortfall"]),
             **{"marker": "*", "s": 260, "c": "#d55e00", "edgecolors": "white", "label": "shipped"},
         )
-        panel.set_yscale("log")
+        panel.set_yscale(_axis(found))
         panel.set_title(f"{kind} margin", fontsize=10)
         panel.set_xlabel("average margin, % of notional")
     panels[0].set_ylabel("mean shortfall, per million of notional")
     panels[0].legend(loc="upper right", frameon=False)
     figure.colorbar(discs, ax=panels, label=PROCYCLICALITY[found.by])
     return figure
+
+
+def _axis(found: Frontier) -> str:
+    """Logarithmic where every policy has a shortfall."""
+    return "log" if (found.table["mean_shortfall"] > 0).all() else "linear"
 
 
 def _words(row: Mapping[Hashable, Any]) -> str:

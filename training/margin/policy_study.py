@@ -54,7 +54,7 @@ def study(
     workers: Workers,
     progress: Progress = lambda *_: None,
 ) -> pd.DataFrame:
-    """Measure the policies that the folder does not have yet, and return those asked for, in their order.
+    """Measure the policies that the folder does not have yet, and return all that it has then.
 
     Raises ``StudyError`` where the folder's policies were measured on other inputs.
     """
@@ -66,7 +66,7 @@ def study(
         known[policy] = rows
         _write(folder, inputs, known)
         progress(len(policies) - len(waiting) + done, len(policies))
-    return pd.concat([known[policy] for policy in policies], ignore_index=True)
+    return pd.concat(known.values(), ignore_index=True)
 
 
 def _known(folder: Path, inputs: dict[str, str]) -> dict[Policy, pd.DataFrame]:

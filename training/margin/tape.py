@@ -123,8 +123,8 @@ def refuse_horizons_off_the_grid(margin: MarginSettings, interval: pd.Timedelta)
         except ValueError as error:
             variable = f"FOREMARGIN_MARGIN__{kind.upper()}__HORIZON_S"
             raise ForecastTableError(
-                f"[margin] {kind}.horizon_s ({format_duration(horizon)}) does not fit the bars: {error}, "
-                f"{variable}={int(interval.total_seconds())} say"
+                f"[margin] {kind}.horizon_s does not fit the bars: {error}; set {variable} to a multiple of "
+                f"{int(interval.total_seconds())}"
             ) from error
 
 

@@ -182,5 +182,5 @@ def test_a_horizon_that_is_no_number_of_bars_is_refused_with_the_setting(
 ) -> None:
     market = market_of({"A": [1.0, 2.0, 3.0]}, interval=2 * HOUR)
     table = forecasts_of(market, {"model": 0.03, "ewma": 0.04})
-    with pytest.raises(ForecastTableError, match="FOREMARGIN_MARGIN__MAINTENANCE__HORIZON_S=7200"):
+    with pytest.raises(ForecastTableError, match="MAINTENANCE__HORIZON_S to a multiple of 7200"):
         tapes(table, market, MarginSettings(), MODELS)
