@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from serving.audit.chain import canonical, genesis
-from serving.audit.days import DOMAIN, DayRoot, Head, day_hash, root_of
+from serving.audit.days import DOMAIN, ORDERS, DayRoot, Head, day_hash, root_of
 from serving.audit.defects import Defect
+from serving.overrides.book import Event
 from serving.store.trail import StoredDecision, made_on
 
 
@@ -59,20 +60,33 @@ class BoundDays:
         symbol, seq = row.columns.symbol, row.columns.seq
         if row.hash is None or type(seq) is not int:
             return
-        numbers, hashes, first = self._heads.get(symbol, ([], [], []))
+        yield from self._bound(symbol, seq, row.hash)
+        numbers, _, first = self._heads.get(symbol, ([], [], []))
         at = bisect_left(numbers, seq)
         bound = first[at] if at < len(first) else None
-        if at < len(numbers) and numbers[at] == seq:
-            self._met.add((symbol, seq))
-            if hashes[at] != row.hash:
-                words = f"the root of {bound} binds the hash {hashes[at][:12]}, the row has {row.hash[:12]}"
-                yield Defect(symbol, seq, "not in the day's root", words)
         made = made_on(row)
         newest = self.days[-1].day if self.days else ""
         if made is not None and (made < bound if bound is not None else made <= newest):
             self.late.append(row.name)
         elif made is not None and bound is not None and made > bound:
             self.early.append(row.name)
+
+    def follow_orders(self, events: Iterable[Event]) -> Iterator[Defect]:
+        """Compare the events of the orders with the days."""
+        for event in events:
+            if type(event.seq) is not int:  # somebody wrote into the file
+                continue
+            yield from self._bound(ORDERS, event.seq, event.hash)
+
+    def _bound(self, name: str, seq: int, own: str) -> Iterator[Defect]:
+        numbers, hashes, first = self._heads.get(name, ([], [], []))
+        at = bisect_left(numbers, seq)
+        if at == len(numbers) or numbers[at] != seq:
+            return
+        self._met.add((name, seq))
+        if hashes[at] != own:
+            words = f"the root of {first[at]} binds the hash {hashes[at][:12]}, the row has {own[:12]}"
+            yield Defect(name, seq, "not in the day's root", words)
 
     def finish(self, symbols: set[str] | None = None) -> Iterator[Defect]:
         """What the roots bind and no row was; ``symbols`` are those that were followed, None for all."""

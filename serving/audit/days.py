@@ -1,7 +1,8 @@
 """A day's root: one hash that binds the whole history of every contract up to the end of a day (UTC).
 
 Its leaves are the heads of the contracts' chains, by symbol: ``{"hash":...,"seq":...,"symbol":...}`` as
-canonical JSON. The days are a chain of their own, so that none of them can be taken out.
+canonical JSON. People's orders have a chain beside them, whose head is a leaf too where there are any. The
+days are a chain of their own, so that none of them can be taken out.
 
 A day ends with the first decision that is made on a later one (``made_at``). What is appended after that and
 says that it was made on the day, because a clock went back, belongs to the day then open: a root that may
@@ -20,11 +21,15 @@ from serving.audit.chain import CanonicalText, canonical, genesis, link
 from serving.audit.merkle import path, root, root_by_path
 
 DOMAIN = "foremargin.day/1"
+#: What stands for a symbol in the leaf of the orders (``serving.overrides.book``); no request can name a
+#: contract so.
+ORDERS = "(orders)"
 
 
 @dataclass(frozen=True)
 class Head:
-    """The newest decision of a contract at the end of a day: its number and its hash."""
+    """The newest decision of a contract, or the newest event of the orders, at the end of a day: its number
+    and its hash."""
 
     symbol: str
     seq: int

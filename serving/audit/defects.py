@@ -21,13 +21,15 @@ Part = Literal[
     "contract altered",  # the contract's head, state or answer is not its newest decision's
     "not in the day's root",  # a closed day binds another hash, or a row that is not there
     "day altered",  # a closed day is not whole
+    "order altered",  # an event of the orders is missing or not the one that was hashed
     "root differs",  # the root that was published is not this one
 ]
 
 
 @dataclass(frozen=True)
 class Defect:
-    """``symbol`` is empty where a day is wrong, ``seq`` None where it is the contract or a day as a whole."""
+    """``symbol`` is empty where a day is wrong, ``ORDERS`` where an order is; ``seq`` is None where it is the
+    contract or a day as a whole."""
 
     symbol: str
     seq: int | None

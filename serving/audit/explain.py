@@ -68,7 +68,7 @@ def _lines(
     yield ""
     yield from _moved(values, was)
     yield from _changed(decision, old)
-    yield from _asked(decision, values, was)
+    yield from _asked(decision, None if old is None else old["rung"], values, was)
     told = {_value(v) for v in values}
     yield from _rules([t for t in decision["traces"] if _concerns(t, told)], len(decision["values"]))
     yield from _held_back(values)
@@ -87,6 +87,7 @@ def _head(
         "gap": "other contracts' bars came and its own did not",
         "tick": "time passed",
         "model": "another model was promoted",
+        "override": "an order began, changed or ended",
         "start": "the server started",
     }.get(c.trigger, c.trigger)
     yield f"{row.name}: decided {utc_text(c.made_at)} on {bar}, because {asked_by}"
@@ -146,10 +147,14 @@ def _changed(decision: Record, old: Record | None) -> Iterator[str]:
 
 
 def _asked(
-    decision: Record, values: Sequence[Record], was: Mapping[tuple[str, str], Record]
+    decision: Record,
+    old_rung: str | None,
+    values: Sequence[Record],
+    was: Mapping[tuple[str, str], Record],
 ) -> Iterator[str]:
     yield ""
-    yield f"Required by {decision['rung']}, before any rule"
+    by_another = "" if old_rung in (None, decision["rung"]) else f" (before: by {old_rung})"
+    yield f"Required by {decision['rung']}{by_another}, before any rule"
     for value in values:
         old = was.get(_value(value))
         name = f"  {value['side']} {value['kind']}".ljust(20)

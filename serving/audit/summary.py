@@ -15,7 +15,7 @@ def summary(found: Findings, published: Published | None = None) -> Iterator[str
     """What was looked at, what could not be, and each defect with its place."""
     yield (
         f"{_count(found.rows, 'decision')} of {_count(found.contracts, 'contract')}, "
-        f"{_count(found.days, 'closed day')}"
+        f"{_count(found.days, 'closed day')}, {_count(found.orders, 'event')} of orders"
     )
     if found.before:
         yield (

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from serving.audit.bound import BoundDays
-from serving.audit.days import DayRoot, holding
+from serving.audit.days import ORDERS, DayRoot, holding
 from serving.audit.defects import Defect
 from serving.audit.links import Chain
 from serving.audit.recompute import Decide, Recomputed, Replay, decide_again, first_difference
 from serving.audit.version import engine_version
+from serving.overrides.book import Book, Event
 from serving.store.trail import StandingContract, StoredDecision, Trail
 
 #: Defects that are kept to be told; the rest are counted.
@@ -35,6 +36,7 @@ class Findings:
     contracts: int = 0
     before: int = 0
     days: int = 0
+    orders: int = 0
     broken: int = 0
     defects: list[Defect] = field(default_factory=list)
     recomputed: Recomputed | None = None
@@ -66,7 +68,7 @@ def verify(
     """Check the trail.
 
     Args:
-        trail: contracts and closed days.
+        trail: contracts, closed days and orders.
         rows: every decision up to that row, in the order of their storing.
         symbol: where only one contract's rows are given.
         published: a root to compare with.
@@ -102,7 +104,10 @@ def verify(
         for name in followed
         if name not in trail.contracts
     )
-    found.add(days.finish(None if symbol is None else {symbol}))
+    found.add(_ordered(trail.orders))
+    found.add(days.follow_orders(trail.orders))
+    found.orders = len(trail.orders)
+    found.add(days.finish(None if symbol is None else {symbol, ORDERS}))
     found.contracts = sum(1 for name in followed if name in trail.contracts)
     found.before = sum(f.chain.before for f in followed.values())
     found.late, found.early = days.late, days.early
@@ -145,13 +150,19 @@ class _Followed:
         yield from self.chain.finish(contract.seq, contract.head)
         if contract.seq != self.chain.seq or contract.seq == 0:
             return
+        for name, content in (("state", contract.state), ("published", contract.published)):
+            if not isinstance(content, dict):
+                yield Defect(
+                    contract.symbol, None, "contract altered", f"its column {name} is no JSON object"
+                )
+                return
         left = None if self.replay is None else self.replay.left
-        if left is not None and contract.state is not None:
+        if left is not None:
             where = first_difference(json.loads(left), contract.state, "state")
             if where is not None:
                 words = f"{where}: the next decision would begin with what its newest did not leave"
                 yield Defect(contract.symbol, None, "contract altered", words)
-        answers = (contract.published or {}).get("answers")
+        answers = contract.published.get("answers")
         if self.values is not None and isinstance(answers, list):
             yield from _answered(contract.symbol, self.values, answers)
 
@@ -164,6 +175,14 @@ def _answered(symbol: str, values: list[Any], answers: list[Any]) -> Iterator[De
     where = first_difference(decided, told, "answers")
     if where is not None:
         yield Defect(symbol, None, "contract altered", f"the answer in force: {where}")
+
+
+def _ordered(events: Sequence[Event]) -> Iterator[Defect]:
+    try:
+        flaws = Book().after(events).defects
+    except TypeError as error:
+        flaws = (f"the events do not count from 1 on: {error}",)
+    yield from (Defect(ORDERS, None, "order altered", flaw) for flaw in flaws)
 
 
 def _compared(days: Sequence[DayRoot], published: Published) -> Iterator[Defect]:

@@ -101,7 +101,7 @@ def root_command(
     day: Annotated[str | None, typer.Option(help="this day (UTC) only; default: all that are closed")] = None,
     database: Database = None,
 ) -> None:
-    """Print the roots of closed days, to be published: day, root, hash of the day, contracts."""
+    """Print the roots of closed days, to be published: day, root, hash of the day, number of leaves."""
     with _reading(database) as engine:
         trail = read_trail(engine)
     if day is None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, insert, select, update
 
-from serving.audit.days import DayRoot, Head, close_day
-from serving.store.tables import ClosedDay, Contract, Publication
+from serving.audit.days import ORDERS, DayRoot, Head, close_day
+from serving.store.tables import ClosedDay, Contract, OverrideEvent, Publication
 
 _COLUMNS = (ClosedDay.day, ClosedDay.root, ClosedDay.leaves, ClosedDay.previous_hash, ClosedDay.hash)
 
@@ -30,11 +30,15 @@ def open_day(connection: Connection, day: str) -> None:
 
 
 def current_heads(connection: Connection) -> list[Head]:
-    """The newest decision of each contract that has one with a hash."""
+    """The newest decision of each contract that has one with a hash, and the newest event of the orders."""
     found = connection.execute(
         select(Contract.symbol, Contract.seq, Contract.head).where(Contract.head.is_not(None))
     )
-    return [Head(symbol, seq, str(head)) for symbol, seq, head in found]
+    heads = [Head(symbol, seq, str(head)) for symbol, seq, head in found]
+    newest = connection.execute(
+        select(OverrideEvent.seq, OverrideEvent.hash).order_by(OverrideEvent.seq.desc()).limit(1)
+    ).one_or_none()
+    return heads if newest is None else [*heads, Head(ORDERS, *newest)]
 
 
 def newest_day(connection: Connection) -> DayRoot | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -11,9 +12,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from serving.audit.days import DayRoot, day_of
 from serving.audit.seal import Columns
+from serving.overrides.book import Event
 from serving.store.days import read_days
 from serving.store.engine import StoreError
-from serving.store.tables import ClosedDay, Contract, DecisionRow, Publication
+from serving.store.tables import ClosedDay, Contract, DecisionRow, OverrideEvent, Publication
 
 #: Rows read at once: a record is tens of kilobytes, and no reading transaction may last.
 _ROWS = 200
@@ -23,6 +25,11 @@ _COLUMNS: tuple[Any, ...] = (
     cast(DecisionRow.record, Text),
     *(DecisionRow.previous_hash, DecisionRow.record_hash, DecisionRow.hash),
 )
+_EVENTS: Select[*tuple[Any, ...]] = select(
+    *(OverrideEvent.seq, OverrideEvent.override, OverrideEvent.event, OverrideEvent.identity),
+    *(OverrideEvent.made_at, cast(OverrideEvent.content, Text)),
+    *(OverrideEvent.previous_hash, OverrideEvent.hash),
+).order_by(OverrideEvent.seq)
 
 
 @dataclass(frozen=True)
@@ -45,44 +52,51 @@ class StoredDecision:
 
 @dataclass(frozen=True)
 class StandingContract:
-    """What a contract says of its newest decision: number, hash, the state it left and what it published."""
+    """What a contract says of its newest decision: number, hash, the state it left and what it published; the
+    last two are text where that is no JSON any more."""
 
     symbol: str
     seq: int
     head: str | None
-    state: dict[str, Any] | None
-    published: dict[str, Any] | None
+    state: Any
+    published: Any
 
 
 @dataclass(frozen=True)
 class Trail:
-    """One moment of the store: contracts by symbol, closed days oldest first, the day that is open, and the
-    number of the last row; rows that come later are no part of it."""
+    """One moment of the store: contracts by symbol, closed days oldest first, the day that is open, the
+    number of the last row (rows that come later are no part of it), and the events of all orders."""
 
     contracts: dict[str, StandingContract]
     days: tuple[DayRoot, ...]
     open_day: str | None
     last_id: int
+    orders: tuple[Event, ...] = ()
 
 
 def read_trail(engine: Engine) -> Trail:
     """What stands now. Raises ``StoreError`` where the store is older than the audit trail or cannot be
     read."""
     try:
-        if not inspect(engine).has_table(ClosedDay.__tablename__):
+        tables = inspect(engine)
+        if not all(tables.has_table(t.__tablename__) for t in (ClosedDay, OverrideEvent)):
             raise StoreError(
                 f"the store {engine.url.render_as_string()} has no audit trail: it was written by an older "
                 f"version; start the server of this one on it once, which adds what is missing"
             )
         with engine.begin() as connection:
             contracts = connection.execute(
-                select(Contract.symbol, Contract.seq, Contract.head, Contract.state, Contract.published)
+                select(
+                    *(Contract.symbol, Contract.seq, Contract.head),
+                    *(cast(Contract.state, Text), cast(Contract.published, Text)),
+                )
             )
             return Trail(
-                {row[0]: StandingContract(*row) for row in contracts},
+                {row[0]: StandingContract(*row[:3], *map(_content, row[3:])) for row in contracts},
                 tuple(read_days(connection)),
                 connection.scalars(select(Publication.day)).one(),
                 connection.scalar(select(func.max(DecisionRow.id))) or 0,
+                tuple(_event(row) for row in connection.execute(_EVENTS)),
             )
     except SQLAlchemyError as error:
         raise unreadable(engine, error) from error
@@ -148,6 +162,19 @@ def made_on(decision: StoredDecision) -> str | None:
 def _one(connection: Connection, query: Select[*tuple[Any, ...]]) -> StoredDecision | None:
     found = connection.execute(query).one_or_none()
     return None if found is None else _decision(found)
+
+
+def _event(row: Row[*tuple[Any, ...]]) -> Event:
+    seq, order, event, by, at_s, content, previous_hash, own = row
+    return Event(seq, order, event, by, at_s, _content(content), previous_hash, own)
+
+
+def _content(text: Any) -> Any:
+    """What a text says; the text where it is no JSON."""
+    try:
+        return None if text is None else json.loads(text)
+    except (ValueError, TypeError, RecursionError):
+        return text
 
 
 def _decision(row: Row[*tuple[Any, ...]]) -> StoredDecision:

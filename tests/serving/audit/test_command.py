@@ -45,7 +45,7 @@ def test_a_good_trail(audit: Any, hand: Any) -> None:
     code, out, err = audit("verify")
     rows = hand.read("SELECT count(*) FROM decisions")[0][0]
     assert code == 0
-    assert f"{rows} decisions of 2 contracts, 1 closed day\n" in out
+    assert f"{rows} decisions of 2 contracts, 1 closed day, 0 events of orders\n" in out
     assert f"{rows} decisions came out the same when decided again, to the bit\n" in out
     assert out.endswith("good: every hash and every link holds\n")
     assert "100%" in err

@@ -150,6 +150,7 @@ def test_changes_of_rung_model_mode_and_base_rate_are_told() -> None:
     lines = explain(row, record, BEFORE)
     assert "because time passed" in lines[0]
     assert "Answered by rules (filtered historical simulation of recent bars); before, by champion" in lines
+    assert "Required by rules (before: by champion), before any rule" in lines
     assert "The feed is stale; before, it was fresh" in lines
     assert any("base rate 10.00 % -> 20.00 %" in line for line in lines)
     assert "No rule moved anything: what is served is what is required" in lines

@@ -352,3 +352,10 @@ def test_many_defects_are_counted_and_the_first_are_told(hand: Any) -> None:
     many = [replace(r, record="{}") for r in rows] * 5
     found = verify(trail, many, recompute=False)
     assert len(found.defects) == 200 < found.broken
+
+
+@pytest.mark.parametrize("name", ["state", "published"])
+def test_a_contract_whose_columns_are_no_json_is_a_defect_and_no_crash(hand: Any, name: str) -> None:
+    hand.write(f"UPDATE contracts SET {name} = substr({name}, 2) WHERE symbol = 'BETA'")
+    (defect,) = hand.verify(recompute=False).defects
+    assert (defect.place, defect.what) == ("BETA", f"its column {name} is no JSON object")
