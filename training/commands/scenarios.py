@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from features.commands.pictures import check_format
 from models.margin.types import SIDES, Decision
 from training.margin.scenarios.drawing import draw_scenario
 from training.margin.scenarios.registry import SCENARIOS, tape
@@ -29,6 +30,7 @@ def scenarios_command(
     Exit codes: 2 an unknown scenario or format, or a folder that cannot be written to.
     """
     tapes = [tape(name) for name in only or SCENARIOS]
+    check_format(out / f"any.{picture_format}")
     out.mkdir(parents=True, exist_ok=True)
     shown = Table(title="Named scenarios, default limits")
     for column, justify in (

@@ -113,8 +113,9 @@ def test_a_model_that_returns_a_constant_loses_its_rung_by_its_breaches(at, t0) 
         held.append(any(trace.rule == 19 for trace in decision.traces))
     breaches = state.health.breaches[0]
     assert held.index(True) == 2 * 8 - 1
-    assert rungs.index("rules") == 2 * 10 - 1
-    assert set(rungs[2 * 10 - 1 :]) == {"rules"}
+    struck = 2 * 10 - 1
+    assert rungs.index("rules") == struck
+    assert set(rungs[struck:]) == {"rules"}
     assert len(breaches) > 10
 
 

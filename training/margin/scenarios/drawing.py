@@ -68,6 +68,8 @@ def _draw_price(tape: Tape, axis: Axes, times: pd.DatetimeIndex) -> None:
     axis.step(times, prices, where="post", color="#333333", linewidth=1.2)
     if np.nanmax(prices) > 100 * np.nanmin(prices):
         axis.set_yscale("log")
+    elif np.nanmax(prices) >= 10_000:
+        axis.yaxis.set_major_formatter("{x:,.0f}")
     _title(axis, f"{tape.contract}: {tape.price_of}")
     axis.grid(axis="y", alpha=0.25, linewidth=0.6)
     axis.margins(y=0.08)

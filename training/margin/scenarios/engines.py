@@ -15,13 +15,13 @@ EVERY_S = 300.0
 
 
 def constant_model() -> Tape:
-    """The champion asks for the same whatever happens, while volatility grows to four times within a day."""
+    """The champion asks for the same whatever happens, while volatility grows to six times within a day."""
     made = background(
         "2026-02-03 00:00", "2026-02-06 00:00", interval_s=HOUR_S, seed=2, hourly_volatility=0.005
     )
     grows = made.bar("2026-02-04 00:00")
     factor = np.ones(len(made.times_s))
-    factor[grows:] = np.minimum(1 + 3 * np.arange(len(factor) - grows) / 24, 4.0)
+    factor[grows:] = np.minimum(1 + 5 * np.arange(len(factor) - grows) / 24, 6.0)
     returns = np.diff(np.log(made.closes), prepend=np.log(made.closes[0]))
     made = replace(made, closes=made.closes[0] * np.exp(np.cumsum(factor * returns)))
     constant = np.full(len(factor), made.volatility[made.begins])
@@ -32,7 +32,7 @@ def constant_model() -> Tape:
         contract="constructed",
         moments=moments(contract),
         side="long",
-        marks=((float(made.times_s[grows]), "volatility grows"), (float(made.times_s[grows + 24]), "to 4 x")),
+        marks=((float(made.times_s[grows]), "volatility grows"), (float(made.times_s[grows + 24]), "to 6 x")),
     )
 
 
