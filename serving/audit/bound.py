@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from serving.audit.chain import canonical, genesis
@@ -88,13 +88,14 @@ class BoundDays:
             words = f"the root of {first[at]} binds the hash {hashes[at][:12]}, the row has {own[:12]}"
             yield Defect(name, seq, "not in the day's root", words)
 
-    def finish(self, symbols: set[str] | None = None) -> Iterator[Defect]:
-        """What the roots bind and no row was; ``symbols`` are those that were followed, None for all."""
+    def finish(self, symbols: set[str] | None, after: Mapping[str, int]) -> Iterator[Defect]:
+        """What the roots bind and no row was; ``symbols`` are those that were followed, None for all, each
+        beyond the number that ``after`` has."""
         for symbol, (numbers, _, first) in self._heads.items():
             if symbols is not None and symbol not in symbols:
                 continue
             for seq, day in zip(numbers, first, strict=True):
-                if (symbol, seq) not in self._met:
+                if seq > after.get(symbol, 0) and (symbol, seq) not in self._met:
                     yield Defect(
                         symbol, seq, "not in the day's root", f"the root of {day} binds it; it is not there"
                     )

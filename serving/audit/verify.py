@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from serving.audit.bound import BoundDays
-from serving.audit.days import ORDERS, DayRoot, holding
+from serving.audit.days import ORDERS, DayRoot, Head, holding
 from serving.audit.defects import Defect
 from serving.audit.links import Chain
 from serving.audit.recompute import Decide, Recomputed, Replay, decide_again, first_difference
@@ -59,11 +59,12 @@ def verify(
     rows: Iterable[StoredDecision],
     *,
     symbol: str | None = None,
+    since: DayRoot | None = None,
     published: Published | None = None,
     recompute: bool = True,
     decide: Decide = decide_again,
     version: str | None = None,
-    step: Callable[[int], object] = lambda _: None,
+    step: Callable[[], object] = lambda: None,
 ) -> Findings:
     """Check the trail.
 
@@ -71,10 +72,11 @@ def verify(
         trail: contracts, closed days and orders.
         rows: every decision up to that row, in the order of their storing.
         symbol: where only one contract's rows are given.
+        since: where only the rows after this closed day are given; its heads are taken as they are.
         published: a root to compare with.
         recompute: whether to decide again; the slow part.
         decide, version: the engine that does it, and its version.
-        step: is told the number of each row that is done.
+        step: is called after each row.
 
     Raises ``ValueError`` where ``published`` names a day that is not closed, and what reading ``rows``
     raises.
@@ -84,21 +86,25 @@ def verify(
     found.add(days.check_days())
     if published is not None:
         found.add(_compared(trail.days, published))
-    followed: dict[str, _Followed] = {}
     made_by = engine_version() if version is None else version
+    starts = {} if since is None else {h.symbol: h for h in since.heads}
+
+    def follow(name: str) -> _Followed:
+        replay = None if found.recomputed is None else Replay(name, found.recomputed, decide, made_by)
+        return _Followed(_chain(name, trail.contracts, starts.get(name)), replay)
+
+    followed: dict[str, _Followed] = {}
     for row in rows:
         own = followed.get(row.columns.symbol)
         if own is None:
-            name = row.columns.symbol
-            replay = None if found.recomputed is None else Replay(name, found.recomputed, decide, made_by)
-            own = followed[name] = _Followed(Chain(name, trail.contracts), replay)
+            own = followed[row.columns.symbol] = follow(row.columns.symbol)
         found.rows += 1
         found.add(own.follow(row))
         found.add(days.follow(row))
-        step(row.id)
+        step()
     for name, contract in trail.contracts.items():
         if symbol in (None, name):
-            found.add(followed.setdefault(name, _Followed(Chain(name), None)).finish(contract))
+            found.add((followed.get(name) or follow(name)).finish(contract))
     found.add(
         Defect(name, None, "contract altered", "it has decisions and is no contract")
         for name in followed
@@ -107,11 +113,18 @@ def verify(
     found.add(_ordered(trail.orders))
     found.add(days.follow_orders(trail.orders))
     found.orders = len(trail.orders)
-    found.add(days.finish(None if symbol is None else {symbol, ORDERS}))
+    before = {name: head.seq for name, head in starts.items() if name != ORDERS}
+    found.add(days.finish(None if symbol is None else {symbol, ORDERS}, before))
     found.contracts = sum(1 for name in followed if name in trail.contracts)
     found.before = sum(f.chain.before for f in followed.values())
     found.late, found.early = days.late, days.early
     return found
+
+
+def _chain(symbol: str, symbols: Collection[str], start: Head | None) -> Chain:
+    if start is None:
+        return Chain(symbol, symbols)
+    return Chain(symbol, symbols, seq=start.seq, stored=start.hash, right=start.hash)
 
 
 @dataclass

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -35,6 +35,7 @@ from serving.store.trail import (
     find_row,
     in_force,
     read_decisions,
+    read_decisions_after,
     read_trail,
     unreadable,
 )
@@ -53,6 +54,9 @@ Database = Annotated[str | None, typer.Option(help="SQLAlchemy URL; default: tha
 def verify_command(
     database: Database = None,
     symbol: Annotated[str | None, typer.Option(help="check this contract only")] = None,
+    since: Annotated[
+        str | None, typer.Option(help="a closed day (UTC): take it as it is, check what came after")
+    ] = None,
     root: Annotated[
         str | None, typer.Option(help="a root (or hash of a day) that was published; with --day")
     ] = None,
@@ -65,9 +69,25 @@ def verify_command(
         trail = read_trail(engine)
         if symbol is not None:
             _known(trail, symbol)
-        with _progress("verify", trail.last_id) as step:
+        start = None if since is None else holding(trail.days, parse_day(since))
+        heads = {} if start is None else {h.symbol: h.seq for h in start.heads}
+        after = {s: heads.get(s, 0) for s in trail.contracts if symbol in (None, s)}
+        if start is None:
             rows = read_decisions(engine, trail.last_id, symbol)
-            found = verify(trail, rows, symbol=symbol, published=published, recompute=recompute, step=step)
+        else:
+            rows = read_decisions_after(engine, trail.last_id, after)
+        with _progress("verify", _count(trail, after)) as step:
+            found = verify(
+                trail,
+                rows,
+                symbol=symbol,
+                since=start,
+                published=published,
+                recompute=recompute,
+                step=step,
+            )
+    if start is not None:
+        typer.echo(f"what came after {start.day}, whose root {start.root} is taken as it is")
     for line in summary(found, published):
         typer.echo(line)
     if found.broken:
@@ -166,7 +186,8 @@ def export_command(
         trail = read_trail(engine)
         if symbol is not None:
             _known(trail, symbol)
-        with _progress("export", trail.last_id) as step:
+        after = {s: 0 for s in trail.contracts if symbol in (None, s)}
+        with _progress("export", _count(trail, after)) as step:
             rows = _stepped(read_decisions(engine, trail.last_id, symbol), step)
             written = export_decisions(rows, out)
     typer.echo(f"written: {out}, {written:,} decisions")
@@ -186,23 +207,24 @@ def _reading(database: str | None) -> Iterator[Engine]:
 
 
 @contextmanager
-def _progress(verb: str, last_id: int) -> Iterator[Callable[[int], None]]:
-    """Shows how far a reader has come, by the numbers of the rows."""
+def _progress(verb: str, total: int) -> Iterator[Callable[[], None]]:
+    """Shows how far a reader has come, by rows."""
     columns = (TextColumn(verb), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(verb, total=last_id)
-
-        def step(row_id: int) -> None:
-            bar.update(task, completed=row_id)
-
-        yield step
-        step(last_id)
+        task = bar.add_task(verb, total=total)
+        yield lambda: bar.advance(task)
+        bar.update(task, completed=total)
 
 
-def _stepped(rows: Iterable[StoredDecision], step: Callable[[int], None]) -> Iterator[StoredDecision]:
+def _count(trail: Trail, after: Mapping[str, int]) -> int:
+    """How many decisions the contracts say that they have beyond these numbers."""
+    return sum(trail.contracts[symbol].seq - number for symbol, number in after.items())
+
+
+def _stepped(rows: Iterable[StoredDecision], step: Callable[[], None]) -> Iterator[StoredDecision]:
     for row in rows:
         yield row
-        step(row.id)
+        step()
 
 
 def _published(root: str | None, day: str | None) -> Published | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,15 +110,30 @@ def read_decisions(engine: Engine, last_id: int, symbol: str | None = None) -> I
         query = select(*_COLUMNS).where(DecisionRow.id > after, DecisionRow.id <= last_id)
         if symbol is not None:
             query = query.where(DecisionRow.symbol == symbol)
-        try:
-            with engine.begin() as connection:
-                found = connection.execute(query.order_by(DecisionRow.id).limit(_ROWS)).all()
-        except SQLAlchemyError as error:
-            raise unreadable(engine, error) from error
-        yield from map(_decision, found)
+        found = _rows(engine, query.order_by(DecisionRow.id).limit(_ROWS))
+        yield from found
         if len(found) < _ROWS:
             return
-        after = found[-1][0]
+        after = found[-1].id
+
+
+def read_decisions_after(engine: Engine, last_id: int, after: Mapping[str, int]) -> Iterator[StoredDecision]:
+    """The decisions up to row ``last_id`` of each of these contracts beyond a number, contract by contract.
+    Raises ``StoreError`` where they cannot be read."""
+    for symbol, number in after.items():
+        reached = number
+        while True:
+            query = (
+                select(*_COLUMNS)
+                .where(DecisionRow.symbol == symbol, DecisionRow.seq > reached, DecisionRow.id <= last_id)
+                .order_by(DecisionRow.seq)
+                .limit(_ROWS)
+            )
+            found = _rows(engine, query)
+            yield from found
+            if len(found) < _ROWS:
+                break
+            reached = found[-1].columns.seq
 
 
 def find_decision(connection: Connection, symbol: str, seq: int) -> StoredDecision | None:
@@ -157,6 +172,14 @@ def made_on(decision: StoredDecision) -> str | None:
         return day_of(decision.columns.made_at)
     except (TypeError, ValueError, OverflowError, OSError):
         return None
+
+
+def _rows(engine: Engine, query: Select[*tuple[Any, ...]]) -> list[StoredDecision]:
+    try:
+        with engine.begin() as connection:
+            return [_decision(row) for row in connection.execute(query)]
+    except SQLAlchemyError as error:
+        raise unreadable(engine, error) from error
 
 
 def _one(connection: Connection, query: Select[*tuple[Any, ...]]) -> StoredDecision | None:
