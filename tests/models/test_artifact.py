@@ -15,6 +15,7 @@ import pytest
 from features.bars import Market
 from models.artifact import ArtifactError, Fitted, code_version, read_artifact, read_info, write_artifact
 from models.forecast.calibration import CalibrationSettings, CalibrationState
+from models.forecast.confidence import Confidence
 from models.forecast.ewma import EwmaModel
 
 FitUntil = Callable[[int], Fitted]
@@ -81,6 +82,32 @@ def test_a_calibration_is_read_to_the_bit_as_it_was_written(tmp_path: Path, fit_
     plain = write_artifact(tmp_path / "plain", fit_until(80))
     assert read_artifact(tmp_path / "plain").calibration is None
     assert info.fingerprint != plain.fingerprint
+
+
+def doubting(fitted: Fitted, *inputs: str) -> Fitted:
+    """``fitted`` with the ranges of some inputs."""
+    ends = np.random.default_rng(2).uniform(0, 1, (2, len(inputs)))
+    return dataclasses.replace(fitted, confidence=Confidence(inputs, ends[0] - 1, ends[1], 0.1 + 0.2))
+
+
+def test_what_was_usual_is_read_to_the_bit_as_it_was_written(tmp_path: Path, fit_until: FitUntil) -> None:
+    fitted = doubting(fit_until(80), "ewma_volatility")
+    info = write_artifact(tmp_path / "artifact", fitted)
+    found, expected = read_artifact(tmp_path / "artifact").confidence, fitted.confidence
+    assert found is not None
+    assert expected is not None
+    assert (found.inputs, found.spread) == (expected.inputs, expected.spread)
+    np.testing.assert_array_equal(found.low, expected.low)
+    np.testing.assert_array_equal(found.high, expected.high)
+    plain = write_artifact(tmp_path / "plain", fit_until(80))
+    assert read_artifact(tmp_path / "plain").confidence is None
+    assert info.fingerprint != plain.fingerprint
+
+
+def test_ranges_of_what_the_pipeline_does_not_give_are_refused(tmp_path: Path, fit_until: FitUntil) -> None:
+    write_artifact(tmp_path / "artifact", doubting(fit_until(80), "ewma_volatility", "tea_leaves"))
+    with pytest.raises(ArtifactError, match=r"confidence.json has ranges of \['tea_leaves'\]"):
+        read_artifact(tmp_path / "artifact")
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import pytest
 
 from features.bars import Market
 from models.artifact import Artifact, ArtifactError
+from models.forecast.confidence import FAR_SHARE, Confidence
 from serving.champion import Champion, ChampionWatch
 
 
@@ -196,3 +197,28 @@ def test_a_contract_without_inputs_is_left_out(champion: Callable[..., Champion]
         frame.iloc[-1, 1] = np.nan
     found, _ = champion("1").look(holed)
     assert list(found.rows.get_level_values("symbol")) == [market.symbols[0]]
+
+
+def test_what_was_said_is_judged_by_what_was_usual(champion: Callable[..., Champion], market: Market) -> None:
+    made = champion("1")
+    frame = made.frame(market)
+    said, _ = made.foresee(frame)
+    assert made.trust(frame, said) == {}, "an artifact of an earlier version knows nothing of it"
+    volatility = frame["ewma_volatility"][-1]
+    # Of the first the volatility is the largest usual one, of the second it lies outside.
+    first, second = (volatility[0], volatility[1]) if volatility[0] < volatility[1] else volatility[::-1]
+    usual = Confidence(("ewma_volatility",), np.array([0.0]), np.array([first]), None)
+    judged = replace(made, artifact=replace(made.artifact, confidence=usual)).trust(frame, said)
+    calm, wild = (market.symbols[i] for i in np.argsort(volatility))
+    drift = min(1.0, (second / first - 1) / FAR_SHARE)
+    assert judged[calm] == (1.0, 0.0)
+    assert judged[wild] == pytest.approx((1 - drift, drift))
+
+
+def test_an_artifact_that_cannot_judge_is_told_in_the_log(
+    watch: tuple[ChampionWatch, list[str]], registry: FakeRegistry, caplog: pytest.LogCaptureFixture
+) -> None:
+    made, _ = watch
+    registry.version = Version(4)
+    made.poll()
+    assert "version 4 was trained before forecasts were judged" in caplog.text

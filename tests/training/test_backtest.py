@@ -11,6 +11,7 @@ import pytest
 from features.bars import Market
 from features.sources.simulated import simulate
 from models.forecast.base import TailModel
+from models.forecast.confidence import Confidence
 from models.forecast.ewma import EwmaModel
 from training.backtest import backtest, fold_jobs, write_table
 from training.dataset import History, ModelLookup, Task
@@ -32,6 +33,29 @@ def test_the_table_has_a_row_for_every_forecast(history: History, task: Task) ->
     assert str(table["time"].dtype) == "datetime64[ns, UTC]"
     assert (table["var"] > 0).all()
     assert (table["es"] >= table["var"]).all()
+
+
+def test_judged_each_decision_has_its_confidence_and_drift(
+    history: History, task: Task, tmp_path: Path
+) -> None:
+    start, end = history.market.times[2250], history.market.times[2400]
+    plain = backtest(history, [EwmaModel], task, start, end, (0.975, 0.99))
+    table = backtest(history, [EwmaModel], task, start, end, (0.975, 0.99), judged=True)
+    pd.testing.assert_frame_equal(table[COLUMNS], plain)
+    job, *_ = fold_jobs(history, [EwmaModel], task, start, end)
+    fit = history.fit(EwmaModel, job.fold.train_end, task)
+    known = history.window(EwmaModel, job.fold.train_end, task).dataset.features
+    features = history.features(fit.pipeline, start, job.fold.test_end)
+    forecast = fit.model.predict(features)
+    expected = Confidence.learned(fit.model, known).judge(features, forecast)
+    assert expected.drift.max() > 0, "some hour is unlike any before"
+    values = table.groupby(["time", "symbol"], sort=False)[["confidence", "drift"]]
+    assert (values.nunique() == 1).all(axis=None)
+    found = values.first().loc[forecast.rows]
+    np.testing.assert_array_equal(found["confidence"], expected.confidence)
+    np.testing.assert_array_equal(found["drift"], expected.drift)
+    write_table(table, tmp_path / "judged.parquet")
+    assert pd.read_parquet(tmp_path / "judged.parquet").columns.tolist() == [*COLUMNS, "confidence", "drift"]
 
 
 def test_each_fold_is_trained_before_its_embargo(

@@ -30,6 +30,19 @@ def test_a_given_end_is_kept(history: History, settings: TrainingSettings) -> No
     assert trained.scored["time"].min() == end + 5 * HOUR
 
 
+def test_what_was_usual_is_learned_of_the_training_window_alone(
+    history: History, settings: TrainingSettings
+) -> None:
+    end = history.market.times[-1] - 30 * DAY
+    found = train(history, settings, end).fitted.confidence
+    shorter = History(history.market.until(end + 25 * DAY), history.models)
+    again = train(shorter, settings, end).fitted.confidence
+    assert found is not None
+    assert again is not None
+    assert found.to_json() == again.to_json()
+    assert "ewma_volatility" in found.inputs
+
+
 def test_scores_are_named_by_horizon_and_level(history: History, settings: TrainingSettings) -> None:
     trained = train(history, settings)
     table = trained.table.set_index(["horizon", "level", "model"])

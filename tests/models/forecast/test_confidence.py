@@ -264,7 +264,9 @@ def test_most_rows_are_as_usual_and_a_broken_feed_is_not(
     # The decimal point of one contract's last bar is one place off.
     symbol, columns = market.symbols[2], {name: frame.copy() for name, frame in market.columns.items()}
     for name in ("open", "high", "low", "close"):
-        columns[name].iloc[-1, columns[name].columns.get_loc(symbol)] *= 10
+        columns[name][symbol] = np.append(
+            columns[name][symbol].iloc[:-1], 10 * columns[name][symbol].iloc[-1]
+        )
     pipeline = Pipeline.fit(market, network.feature_names())
     frame = pipeline.online(replace(market, columns=columns))
     said = network.predict(frame)

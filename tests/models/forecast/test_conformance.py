@@ -15,6 +15,7 @@ import pytest
 from features.bars import Market
 from features.pipeline import FeatureFrame
 from models.forecast.base import BREAKER_LEVEL, Dataset, TailForecast, TailModel
+from models.forecast.confidence import Confidence
 from models.forecast.discovery import model_class, model_names
 
 HOURS = (1, 4)
@@ -110,6 +111,24 @@ def test_saved_and_loaded_it_forecasts_the_same_bits(
     assert same(loaded.predict(data.features), model.predict(data.features))
     assert loaded.gain() == model.gain()
     assert not model.gain() or sum(model.gain().values()) == pytest.approx(1)
+
+
+def test_its_ordinary_forecasts_are_not_doubted(
+    name: str, model: TailModel, data: Dataset, tmp_path: Path
+) -> None:
+    usual = Confidence.learned(model, data.features)
+    assert set(usual.inputs) <= set(data.features.names)
+    found = usual.judge(data.features, model.predict(data.features))
+    assert len(found.confidence) == len(found.drift) == len(model.predict(data.features).rows)
+    for values in found:
+        assert ((values >= 0) & (values <= 1)).all()
+    assert (found.confidence == 1).mean() > 0.9
+    assert (found.drift >= 0.25).mean() < 0.01
+    model.save(tmp_path)
+    again = Confidence.from_json(json.loads(json.dumps(usual.to_json(), allow_nan=False)))
+    loaded = again.judge(data.features, model_class(name).load(tmp_path).predict(data.features))
+    for values, expected in zip(loaded, found, strict=True):
+        np.testing.assert_array_equal(values, expected)
 
 
 def is_pickle(content: bytes) -> bool:
