@@ -9,11 +9,22 @@ from __future__ import annotations
 
 import os
 import tomllib
+from collections.abc import Sequence
+from dataclasses import fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from models.margin.limits import Limits
@@ -77,6 +88,39 @@ class Section(BaseSettings):
         )
 
 
+def in_words(error: ValidationError, section: type[Section]) -> str:
+    """The first refusal of a section's settings in one line: table, key, value, bound and remedy. Values of
+    keys that may hold secrets (tokens, URLs) are left out."""
+    unknown = ("extra_forbidden", "unexpected_keyword_argument")
+    found = error.errors()
+    # A key that is misspelt is missing under its right name too.
+    first = next((e for e in found if e["type"] in unknown), found[0])
+    path = [str(part) for part in first["loc"]]
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] in unknown:
+        table = ".".join((section.table, *path[:-1]))
+        keys = _keys(section, path[:-1])
+        close = get_close_matches(path[-1], keys, n=1)
+        meant = f"; did you mean {close[0]}" if close else ""
+        return f"[{table}] has no key {path[-1]}{meant}; it has {sorted(keys)}: correct it or leave it out"
+    if first["type"] == "value_error":
+        return f"[{section.table}] {'.'.join(path)}: {message}" if path else f"[{section.table}] {message}"
+    value = first["input"]
+    secret = any(word in part for part in path for word in ("token", "database"))
+    shown = f" is {value!r}" if isinstance(value, str | int | float) and not secret else ""
+    return (
+        f"[{section.table}] {'.'.join(path)}{shown}: {message}; correct it, or leave it out for the default"
+    )
+
+
+def _keys(section: type[Section], path: Sequence[str]) -> list[str]:
+    """The keys that a table may have."""
+    kind: Any = section
+    for part in path:
+        kind = kind.model_fields[part].annotation
+    return list(kind.model_fields) if issubclass(kind, BaseModel) else [f.name for f in fields(kind)]
+
+
 class KindSettings(BaseModel):
     """What one kind of margin must withstand: ES at ``level`` over ``horizon_s``."""
 
@@ -105,6 +149,18 @@ class MarginSettings(Section):
         default_factory=lambda: {"initial": 0.10, "maintenance": 0.05}
     )
     limits: Limits = Field(default_factory=Limits)
+
+    @field_validator("limits", mode="before")
+    @classmethod
+    def _no_limit_is_a_truth_value(cls, value: object) -> object:
+        # Read as numbers, true and false would be 1 and 0.
+        for key, limit in value.items() if isinstance(value, dict) else ():
+            if isinstance(limit, bool):
+                raise ValueError(
+                    f"limit {key} is {limit}; it must be a number; correct it in [margin.limits] or leave it "
+                    f"out for the default"
+                )
+        return value
 
     @field_validator("default_base_rate")
     @classmethod

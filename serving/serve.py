@@ -15,7 +15,7 @@ from sqlalchemy.engine import make_url
 from features.bars import Market
 from features.durations import format_duration
 from features.sources.parquet import read_folder
-from models.settings import MarginSettings, SettingsError
+from models.settings import MarginSettings, Section, SettingsError, in_words
 from serving.decider import refuse_horizons_off_the_grid
 from serving.history import load_history
 from serving.settings import ServingSettings
@@ -26,12 +26,13 @@ from serving.store.migrate import migrate
 
 def chosen_settings(given: dict[str, Any]) -> tuple[ServingSettings, MarginSettings]:
     """The settings with the arguments in front. Raises ``SettingsError`` in one line."""
+    section: type[Section] = ServingSettings
     try:
-        settings, margin = ServingSettings(**given), MarginSettings()
+        settings = ServingSettings(**given)
+        section = MarginSettings
+        margin = MarginSettings()
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(p) for p in first["loc"])
-        raise SettingsError(f"settings: {where or error.title}: {first['msg']}") from error
+        raise SettingsError(f"settings: {in_words(error, section)}") from error
     url = make_url(settings.database)
     if url.get_backend_name() == "sqlite" and url.database and url.database != ":memory:":
         # The worker runs in another folder; a relative file means ours.

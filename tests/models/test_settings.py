@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from models.settings import MarginSettings, SettingsError
+from models.settings import MarginSettings, SettingsError, in_words
 
 
 @pytest.fixture
@@ -53,6 +53,41 @@ def test_a_bad_value_is_refused_by_name(settings_file: Path, text: str, words: s
     settings_file.write_text(text, encoding="utf-8")
     with pytest.raises(ValidationError, match=words):
         MarginSettings()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[margin.limits]\nfloor_of_base = -0.1\n", ["floor_of_base is -0.1", "at least 0", "correct it in"]),
+        ("[margin.limits]\ncap_rate = 1.5\n", ["cap_rate is 1.5", "at most 1", "[margin.limits]"]),
+        ("[margin.limits]\ncap_multiplier = -3\n", ["cap_multiplier is -3", "at least 1"]),
+        ("[margin.limits]\nup_limit_1h = inf\n", ["up_limit_1h is inf", "finite"]),
+        (
+            "[margin.limits]\nup_limit_1h = 0.9\n",
+            ["up_limit_1h is 0.9", "at most up_limit_24h, which is 0.6"],
+        ),
+        ("[margin.limits]\nband_strikes = 2.5\n", ["band_strikes is 2.5", "correct it"]),
+        ("[margin.limits]\ncap_rate = 'high'\n", ["limits.cap_rate is 'high'", "valid number", "correct it"]),
+        ("[margin.limits]\ncap_rate = true\n", ["cap_rate is True", "must be a number", "correct it"]),
+        (
+            "[margin.limits]\nflor_scale = 0.5\n",
+            ["no key flor_scale", "did you mean floor_scale", "leave it"],
+        ),
+        ("[margin.initial]\nhorizons = 5\n", ["[margin.initial] has no key", "['horizon_s', 'level']"]),
+        ("[margin]\nlimit = 5\n", ["[margin] has no key limit", "did you mean limits"]),
+        ("[margin]\nlimits = 5\n", ["[margin] limits is 5", "correct it"]),
+    ],
+)
+def test_a_refusal_names_field_value_bound_and_remedy(
+    settings_file: Path, text: str, words: list[str]
+) -> None:
+    settings_file.write_text(text, encoding="utf-8")
+    with pytest.raises(ValidationError) as caught:
+        MarginSettings()
+    told = in_words(caught.value, MarginSettings)
+    assert "\n" not in told
+    for word in words:
+        assert word in told
 
 
 def test_unknown_tables_and_broken_files_are_refused(settings_file: Path) -> None:

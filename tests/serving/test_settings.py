@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from models.settings import in_words
+from serving.cli import main
 from serving.settings import ServingSettings
 
 TOKEN = "t" * 16
@@ -85,6 +87,43 @@ def test_two_persons_may_have_tokens_or_none() -> None:
 def test_impossible_settings_are_refused(name: str, value: object, words: str) -> None:
     with pytest.raises(ValidationError, match=words):
         ServingSettings(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"two_persons": True}, "[serving] has no key two_persons; did you mean two_person"),
+        ({"override_longest_s": -1}, "override_longest_s is -1: Input should be greater than 0; correct it"),
+        ({"read_tokens": "secret-secret-secret"}, "[serving] read_tokens: Input should be a valid tuple"),
+        ({"override_tokens": {"ana": 5}}, "[serving] override_tokens.ana: Input should be a valid string"),
+    ],
+)
+def test_a_refusal_is_told_in_one_line_without_secrets(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        ServingSettings(**settings)
+    told = in_words(caught.value, ServingSettings)
+    assert words in told
+    assert "secret" not in told
+
+
+def test_a_server_with_impossible_limits_does_not_start_and_leaves_the_store_as_it_was(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = tmp_path / "store.db"
+    store.write_bytes(b"as it was")
+    for name, value, told in (
+        ("FLOOR_OF_BASE", "-1", "limit floor_of_base is -1.0; it must be at least 0; correct it"),
+        ("UP_LIMIT_1H", "0.9", "it must be at most up_limit_24h, which is 0.6; correct it"),
+        ("FLOR_OF_BASE", "1", "did you mean floor_of_base"),
+    ):
+        with monkeypatch.context() as variables:
+            variables.setenv(f"FOREMARGIN_MARGIN__LIMITS__{name}", value)
+            assert main(["serve", "--database", f"sqlite:///{store}"]) == 2
+        error = capsys.readouterr().err
+        assert told in error
+        assert error.count("\n") == 1
+    assert store.read_bytes() == b"as it was"
+    assert [p.name for p in tmp_path.iterdir()] == ["store.db"]
 
 
 def test_variables_set_what_the_worker_reads(monkeypatch: pytest.MonkeyPatch) -> None:
