@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import math
 import sys
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -49,6 +50,8 @@ def set_command(
     token: Token = None,
 ) -> None:
     """Give an order."""
+    if multiplier is not None and not math.isfinite(multiplier):
+        raise ValueError(f"--multiplier is {multiplier}; give a finite number")
     given = {
         "kind": kind,
         "reason": reason,

@@ -36,8 +36,8 @@ def expiry_s(request: SetRequest, now_s: float, longest_s: float) -> float:
         field, value, lasts_s = "expires_at", request.expires_at.isoformat(), end_s - now_s
     if lasts_s <= 0:
         raise InvalidInputError(
-            f"{field} leaves {lasts_s:.12g} s from now, {utc_text(now_s)} by the server's clock; it must leave "
-            f"more than 0 s",
+            f"{field} leaves {lasts_s:.12g} s from now, {utc_text(now_s)} by the server's clock; it must "
+            f"leave more than 0 s",
             "give a time in the future",
             field=field,
             value=value,

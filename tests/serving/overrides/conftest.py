@@ -17,7 +17,7 @@ from serving.store.decisions import list_contracts
 NOW_S = 1_700_000_000.0
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def order() -> Callable[..., SetRequest]:
     """Makes a request: a freeze of everything for an hour, but for what is given."""
 
@@ -28,7 +28,7 @@ def order() -> Callable[..., SetRequest]:
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_desk() -> Callable[..., OverrideDesk]:
     """Makes a desk on a store that lists A and B."""
 
