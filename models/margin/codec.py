@@ -89,9 +89,27 @@ def read(kind: Any, content: Any, field: str) -> Any:
     return content
 
 
-def encode(value: Any) -> Any:
-    """Strict JSON of whatever arrived: numbers that are not finite by name, a list apart from a tuple (which
-    the rules believe), foreign objects by their text.
+class Foreign:
+    """Something that arrived and has no place here, read back: all that is left of it is its text."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __repr__(self) -> str:
+        return self.text
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Foreign) and other.text == self.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+
+def encode(value: Any, kind: Any = None) -> Any:
+    """Strict JSON of whatever arrived: a ``kind`` as an object of its fields, numbers that are not finite by
+    name, a list apart from a tuple (which the rules believe), anything else by its text.
     """
     if value is None or isinstance(value, bool | int | str):
         return value
@@ -99,27 +117,28 @@ def encode(value: Any) -> Any:
         return value if is_number(value) else {"float": repr(float(value))}
     if isinstance(value, list):
         return {"list": [encode(v) for v in value]}
-    kind: Any = type(value)
-    names = _names(kind)
-    if names is not None:
+    if kind is not None and isinstance(value, kind):
+        names: tuple[str, ...] = _names(kind) or ()
         return {name: encode(getattr(value, name)) for name in names}
-    return [encode(v) for v in value] if isinstance(value, tuple) else repr(value)
+    return [encode(v) for v in value] if type(value) is tuple else {"foreign": repr(value)}
 
 
 def decode(value: Any, kind: type | None = None) -> Any:
-    """What ``encode`` wrote; an object becomes a ``kind`` where one is named. Raises ``StateError`` where its
-    fields are others."""
-    if isinstance(value, Mapping) and set(value) == {"float"}:
+    """What ``encode`` wrote. Raises ``StateError`` for an object that is none of its own, and no ``kind``."""
+    if isinstance(value, list):
+        return tuple(decode(v) for v in value)
+    if not isinstance(value, Mapping):
+        return value
+    if set(value) == {"float"}:
         return float(value["float"])
-    if isinstance(value, Mapping) and set(value) == {"list"}:
+    if set(value) == {"list"}:
         return [decode(v) for v in value["list"]]
-    if isinstance(value, Mapping):
-        content = {name: decode(v) for name, v in value.items()}
-        if kind is None:
-            return content
-        _check_keys(kind, content, kind.__name__)
-        return kind(**content)
-    return tuple(decode(v) for v in value) if isinstance(value, list) else value
+    if set(value) == {"foreign"}:
+        return Foreign(value["foreign"])
+    if kind is None:
+        raise unreadable("value", dict(value), "a number, text or list")
+    _check_keys(kind, value, kind.__name__)
+    return kind(**{name: decode(v) for name, v in value.items()})
 
 
 def _check_keys(kind: Any, content: Any, field: str) -> None:

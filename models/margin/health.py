@@ -41,11 +41,7 @@ def health(case: Inputs, draft: Draft) -> Draft:
 
 
 def _drift(case: Inputs, draft: Draft) -> Draft:
-    champion = case.candidates.champion
-    drift = getattr(champion, "drift", 0.0)
-    if drift == 0:
-        return draft
-    limits = case.limits
+    drift, limits = getattr(case.candidates.champion, "drift", 0.0), case.limits
     if is_number(drift) and drift < limits.drift_yellow:
         return draft
     why = f"the inputs have drifted by {drift!r} from what the model was fitted on"

@@ -270,8 +270,8 @@ class Inputs:
     def to_json(self) -> dict[str, Any]:
         """Strict JSON values: a number that is not finite is written as its name."""
         return {
-            "candidates": encode(self.candidates),
-            "market": encode(self.market),
+            "candidates": {rung: encode(getattr(self.candidates, rung), Candidate) for rung in RUNGS[:3]},
+            "market": encode(self.market, MarketState),
             "limits": self.limits.to_json(),
             "overrides": plain(self.overrides),
             "state": self.state.to_json(),

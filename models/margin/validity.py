@@ -123,7 +123,7 @@ def numbers(case: Inputs, draft: Draft) -> Draft:
 
 def _fault(candidate: object, rung: str) -> str:
     if not isinstance(candidate, Candidate):
-        return f"{type(candidate).__name__} is not a candidate"
+        return f"{candidate!r} is not a candidate"
     if candidate.rung != rung:
         return f"it says it is the {candidate.rung!r} rung"
     for name, values in (("requirement", candidate.requirement), ("VaR", candidate.var)):

@@ -248,7 +248,7 @@ def test_drift_lasts_as_long_as_it_lasts(step, candidate, t0) -> None:
 def test_a_thing_that_is_no_candidate_has_no_drift(market, t0) -> None:
     decision, _ = decide(Candidates(champion="x"), market(), Limits(), Overrides(), EngineState(), t0)
     assert decision.rung == "static"
-    assert decision.traces[0].why == "champion refused: str is not a candidate"
+    assert decision.traces[0].why == "champion refused: 'x' is not a candidate"
 
 
 def test_a_clock_that_jumps_back_leaves_the_times_of_bars(step, candidate, served, t0) -> None:
