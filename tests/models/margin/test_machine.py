@@ -41,10 +41,6 @@ NO_NUMBERS = (math.nan, math.inf, -math.inf, 10**400, None, "x", "", True, False
 EDGES = (0.0, -0.0, -1.0, 1e308, -1e308, 5e-324, 1e-300, 1e12)
 NO_PAIRS = ((0.1,), (0.1, 0.2), (math.nan, 0.1), (0.0, 0.0), (1e308, 1e308), ((), None))
 NO_RATES = (*((v,) * 4 for v in (math.nan, 0.0, math.inf, 1e308, 5e-324, "a")), [0.1] * 4, (0.1, 0.2) * 2)
-    *((v,) * 4 for v in (math.nan, 0.0, math.inf, 1e308, 5e-324, "a")),
-    [0.1] * 4,
-    (0.1, 0.2, 0.1, 0.2),
-)
 NO_BOOKS = (
     (((0.1, 0.1),), [(0.1, math.nan)]),
     (((math.nan, math.inf),), ((0.1, -1.0), (0.2, 1e308), (0.2, 1e308))),
