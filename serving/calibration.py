@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 #: The state that the store has of an artifact, by its fingerprint, as JSON; None where there is none.
 ReadCalibration = Callable[[str], Mapping[str, Any] | None]
+#: ``(until_close_s, bars)`` to the last closes up to then, time by symbol, by which losses are judged.
+JudgedCloses = Callable[[int, int], pd.DataFrame]
 
 #: A calibration that has fallen further behind leaves the older losses out: forecasts for all of them at once
 #: have to fit into memory and into the time until the next bar.
@@ -47,9 +49,14 @@ class LiveCalibration:
     standing whole. What is ``unsaved`` goes into the store with the decisions that were made with it."""
 
     def __init__(
-        self, window: MarketWindow, read: ReadCalibration, lay_under: LayUnder = nothing_finer
+        self,
+        window: MarketWindow,
+        read: ReadCalibration,
+        lay_under: LayUnder = nothing_finer,
+        closes: JudgedCloses | None = None,
     ) -> None:
         self._window, self._read, self._lay_under = window, read, lay_under
+        self._closes = closes or (lambda until_s, bars: window.market(until_s, bars).close)
         self._said: dict[int, TailForecast] = {}
         self._saved: Standing | None = None
         self.standing = Standing("", None)
@@ -80,7 +87,7 @@ class LiveCalibration:
         if any(close_s not in self._said for close_s in needed):
             self._say_again(champion, needed[0], needed[-1])
         bars = (until_s - needed[0]) // interval_s + 1
-        closes = self._window.market(until_s, bars).close
+        closes = self._closes(until_s, bars)
         said = [self._said[close_s] for close_s in needed if _time(close_s) in closes.index]
         if said:
             state = absorb(state, TailForecast.joined(said), closes)

@@ -79,7 +79,7 @@ class Decider:
         self.interval_s, self.window, self._sources = interval_s, window, sources
         self._finer = finer
         self._lay_under = nothing_finer if finer is None else finer.laid_under
-        self.calibration = LiveCalibration(window, read_calibration, self._lay_under)
+        self.calibration = LiveCalibration(window, read_calibration, self._lay_under, self._agreed_frame)
         self._margin, self._read_closes, self._explain = margin, read_closes, explain
         self.failures: Counter[str] = Counter()
         self.last_failure: str | None = None
@@ -192,6 +192,14 @@ class Decider:
             return own
         others = self._sources.beside(symbol, until_s, len(own))
         return agreed_closes(own, others, self.needs.limits.feeds_degraded_ratio)
+
+    def _agreed_frame(self, until_s: int, bars: int) -> pd.DataFrame:
+        """The last closes of all contracts on which the sources agree, time by symbol."""
+        closes = self.window.market(until_s, bars).close
+        if self._sources is None:
+            return closes
+        agreed = {symbol: self.agreed(symbol, until_s, len(closes)) for symbol in closes.columns}
+        return pd.DataFrame(agreed, index=closes.index, columns=closes.columns)
 
     def _last_return(self, symbol: str, close_s: int) -> float | None:
         """Log return of the bar that closed then; None where the bar before it is missing."""

@@ -120,6 +120,36 @@ def test_two_of_three_sources_outvote_a_print_at_65_cents(
     assert required_by_rules(three, one) == required_by_rules(quiet, one), "the print is not in the scale"
 
 
+def test_the_calibration_learns_nothing_from_an_outvoted_print(
+    bench: Callable[..., Any],
+    tmp_path: Any,
+    market: Market,
+    tail: Tail,
+    calibrated_champion: Callable[..., Champion],
+) -> None:
+    def factors(others: tuple[str, ...], factor: float) -> Any:
+        engine = store_engine(f"sqlite:///{tmp_path / f'{len(others)}-{factor}'}.db")
+        migrate(engine)
+        for source in others:
+            load_history(engine, source, market, market.times[-25])
+        made = bench(engine, calibrated_champion(), other_sources=others)
+        for at, bars in enumerate(tail[:6]):
+            for source in others:
+                tell(made, source, bars)
+            made.feed(scaled(bars, factor, market.symbols[0]) if at == 3 else bars)
+        state = made.loop._decider.calibration.standing.state
+        engine.dispose()
+        return state.factor(market.symbols)
+
+    # The forecasts are those of a polluted feature; the outcomes that judge them are not.
+    def highest(found: Any) -> float:
+        return float(found[0, 0, 0].max())  # VaR of the first contract, 1 h
+
+    quiet, alone, three = factors((), 1.0), factors((), 0.65), factors(OTHERS, 0.65)
+    assert highest(alone) > 1.1 * highest(quiet)
+    assert highest(three) <= highest(quiet)
+
+
 def test_two_sources_have_no_majority(run: Callable[..., Any], market: Market, tail: Tail) -> None:
     one = market.symbols[0]
     alone, two = run("alone", (), 0.65), run("two", OTHERS[:1], 0.65)
