@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MultipleLocator
 from numpy.typing import NDArray
 
 from features.commands.pictures import check_format, save, style
@@ -52,7 +53,7 @@ def draw_impulse(found: Responses, kind: str, out: Path) -> Path:
         axes = figure.subplots(len(SHOCKS), 1, sharex=True)
         for axis, shock in zip(axes, SHOCKS, strict=True):
             true = _true_volatility(shock, hours)
-            axis.plot(hours, true, color="#111111", linewidth=0.9, linestyle=":", label="true volatility")
+            axis.step(hours, true, ":", where="post", color="#111111", linewidth=0.9, label="true volatility")
             low, high = np.quantile(found.response[shock, ENGINE, kind][:, shown], (0.1, 0.9), axis=0)
             axis.fill_between(hours, low, high, step="post", color="#1f4e9c", alpha=0.12, linewidth=0)
             for series, (colour, line, width) in _LINES.items():
@@ -64,6 +65,7 @@ def draw_impulse(found: Responses, kind: str, out: Path) -> Path:
             axis.set_title(shock, loc="left", fontsize=9, fontweight="bold")
             axis.grid(alpha=0.25, linewidth=0.6)
             axis.margins(x=0.01)
+            axis.xaxis.set_major_locator(MultipleLocator(24))
         axes[-1].set_xlabel("hours since the last decision before the shock")
         figure.supylabel(f"{kind} margin of a long: loss covered, times that without the shock", fontsize=9)
         figure.legend(

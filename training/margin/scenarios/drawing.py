@@ -25,7 +25,7 @@ CHAMPION, RULES_ENGINE, SERVED, FORGETFUL = "#d95f02", "#3a9a5b", "#1f4e9c", "#b
 _RUNG_COLOUR = "#5b7fb5"
 _MODE_COLOURS = dict(zip(MODES, ("#b9c3cf", "#e0b450", "#d9762b", "#a63a2e"), strict=True))
 #: Above so many times the highest served rate a panel ends; what asks for more is named in its title.
-_HEADROOM = 2.0
+_HEADROOM = 2.2
 _UNCOUNTED = 0  # the ladder notes every rung that is not the champion; the bars show it already
 
 
