@@ -120,6 +120,8 @@ def test_the_trace_says_what_moved_and_what_it_did(answer, candidate, market, ca
         (12, move),
         *[(10, f"rises at once: circuit breaker: {move}")] * 4,
     ]
+    same = answer(candidate(NOW), now_s=t0 + 60, state=calm, seen=market(t0, **EXTREME))
+    assert [(t.rule, t.why) for t in same.traces] == [(12, move)]
     later = answer(candidate(LOW), now_s=t0 + 60, state=EngineState(breaker_until_s=t0 + 61))
     assert later.traces[0].why == "a bar moved beyond what was held possible"
 

@@ -92,6 +92,10 @@ def test_the_median_is_remembered(step, candidate, market) -> None:
     assert state.open[0].close == 100.5
     _, state = step(candidate(GOOD), seen=market(other_closes=(99.0, 101.0, 98.0)))
     assert state.open[0].close == 99.5
+    _, state = step(candidate(GOOD), seen=market(other_closes=(99.0, 101.0, 101.5, 98.5)))
+    assert state.open[0].close == 100.0
+    _, state = step(candidate(GOOD), seen=market(close=0.5, other_closes=(0.505, 0.51)))
+    assert state.open[0].close == 0.505
 
 
 @pytest.mark.parametrize("junk", [math.nan, math.inf, 0.0, -5.0, None, "100", True, (100.0,)])
@@ -116,8 +120,9 @@ def test_the_other_sources_stand_in_for_a_price_that_is_missing(step, candidate,
 
 def test_a_worse_mode_stays(answer, candidate, market, t0) -> None:
     seen = market(t0, other_closes=(100.0, 104.0))
-    rules = candidate(GOOD, "rules", made_at_s=t0 + 4 * 3600)
-    assert answer(rules, now_s=t0 + 4 * 3600, seen=seen).mode == "stale"
+    for hours, mode in ((4, "stale"), (9, "dead")):
+        now_s = t0 + hours * 3600
+        assert answer(candidate(GOOD, "rules", made_at_s=now_s), now_s=now_s, seen=seen).mode == mode
 
 
 def test_prices_of_any_size_have_a_median(step, candidate, market) -> None:

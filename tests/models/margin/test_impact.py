@@ -53,6 +53,7 @@ def test_a_position_is_liquidatable_where_its_equity_lies_below_the_rate(long_ra
     # Whoever lies below what is in force is liquidatable already.
     assert long_rate((math.nextafter(0.10, 0), 9.0), (0.40, 1.0)) == 0.25
     assert long_rate((-0.5, 9.0), (0.40, 1.0)) == 0.25
+    assert long_rate((0.05, 9.0), (0.15, 2.5)) == 0.25  # and uses up no budget
 
 
 def test_a_position_that_is_larger_than_the_budget_holds_nothing_back_for_ever(
@@ -160,12 +161,28 @@ def test_what_is_no_position_is_left_out(long_rate, junk) -> None:
         (None, None),
         (1.0, "ab"),
         ([(0.15, 9.0)], ()),
+        (((0.15, 9.0),), (), ()),
     ],
 )
 def test_books_that_are_none_do_nothing(answer, candidate, market, served, t0, junk) -> None:
     seen = market(t0 + 60, positions=junk)
     decision = answer(candidate(HIGH), now_s=t0 + 60, state=served(NOW), seen=seen, limits=QUARTER)
     assert decision.served_rates == HIGH
+
+
+def test_a_negative_notional_adds_nothing_to_the_budget(long_rate) -> None:
+    assert long_rate((0.12, -0.9), (0.15, 1.0), (0.40, 2.5)) == 0.15
+
+
+def test_a_side_that_stays_does_not_end_the_other_sides_check(answer, candidate, market, served, t0) -> None:
+    asks = candidate((0.50, 0.10, 0.50, 0.25))
+    seen = market(t0 + 60, positions=(((0.05, 1.0),), ((0.15, 9.0),)))
+    decision = answer(asks, now_s=t0 + 60, state=served(NOW), seen=seen, limits=QUARTER)
+    assert decision.served_rates == (0.50, 0.10, 0.50, 0.15)
+
+
+def test_a_position_at_what_is_asked_for_leaves_no_trace(answer, candidate, market, served, t0) -> None:
+    assert rise(answer, candidate, market, served, t0, ((0.25, 9.0), (0.40, 1.0))).traces == ()
 
 
 def test_no_budget_at_all_still_moves_from_position_to_position(long_rate) -> None:

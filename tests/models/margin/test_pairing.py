@@ -42,6 +42,25 @@ def test_without_an_old_decision_the_next_rung_answers(answer, candidate) -> Non
     ]
 
 
+def test_a_rung_that_is_refused_meets_no_later_rule(answer, candidate) -> None:
+    decision = answer(candidate((0.001, 0.002, 9.0, 9.1)))
+    assert [t.rule for t in decision.traces] == [16, 0]
+
+
+def test_the_words_name_side_and_rates(answer, candidate) -> None:
+    long = answer(candidate((0.10, 0.20, 0.30, 0.10))).traces[0]
+    assert long.why == "champion refused: champion puts long initial 0.1 below maintenance 0.2"
+    short = answer(candidate((0.40, 0.20, 0.30, 0.50))).traces[0]
+    assert short.why == "champion refused: champion puts short initial 0.3 below maintenance 0.5"
+
+
+def test_the_old_decision_stands_in_its_last_second(answer, candidate, served, t0) -> None:
+    crossed = candidate(CROSSED, made_at_s=t0 + 7200)
+    for now_s, rung in ((t0 + 7200, "champion"), (t0 + 7200.5, "static")):
+        decision = answer(crossed, now_s=now_s, state=served(OLD), limits=Limits(up_limit_1h=0.6))
+        assert decision.rung == rung
+
+
 def test_a_crossed_rules_forecast_does_not_part_the_pair_of_the_model(answer, candidate, served, t0) -> None:
     # Rule 10 holds nothing below the rules engine's need: 0.18 for maintenance must lift initial too.
     rules = candidate((0.10, 0.18, 0.10, 0.05), "rules")

@@ -79,6 +79,14 @@ def test_a_rate_that_moved_just_now_has_to_stand_first(answer, candidate, served
     assert decision.served_rates == (0.50 * 0.98, 0.25, 0.50, 0.25 * 0.98)
 
 
+def test_the_time_that_a_step_takes_is_enough_to_the_second(answer, candidate, served, t0) -> None:
+    halves = Limits(release_ratio=0.0, publish_step=0.5, down_limit_1h=0.5)  # an hour exactly
+    low = candidate((0.10, 0.05, 0.10, 0.05), made_at_s=t0 + 60)
+    since_s = (t0 + 60 - HOUR, t0 + 61 - HOUR, t0, t0 - 10 * HOUR)
+    decision = answer(low, now_s=t0 + 60, state=served(NOW, since_s=since_s), limits=halves)
+    assert decision.served_rates == (0.25, 0.25, 0.50, 0.125)
+
+
 def test_a_memory_that_does_not_know_since_when_waits(answer, candidate, served, t0) -> None:
     low = candidate((0.20, 0.10, 0.20, 0.10), made_at_s=t0 + 60)
     assert answer(low, now_s=t0 + 60, state=served(NOW)).served_rates == NOW

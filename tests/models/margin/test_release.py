@@ -57,6 +57,21 @@ def test_initial_margin_covers_a_maintenance_margin_that_stays(answer, candidate
     ]
 
 
+def test_a_pair_of_equal_rates_is_a_pair(answer, candidate, served, t0) -> None:
+    asks = candidate((0.20, 0.20, 0.50, 0.25), made_at_s=t0 + HOUR)
+    deep = Limits(release_ratio=0.25, publish_step=0.0, down_limit_1h=0.9)
+    decision = answer(asks, now_s=t0 + HOUR, state=served((0.50, 0.21, 0.50, 0.25)), limits=deep)
+    assert (decision.rung, decision.served_rates) == ("champion", (0.21, 0.21, 0.50, 0.25))
+    assert "covers the maintenance margin that stays" in [t.why for t in decision.traces]
+
+
+def test_the_shortest_wait_is_a_wait(step, candidate, served, t0) -> None:
+    second = Limits(release_ratio=0.0, publish_step=0.0, fall_after_s=1.0)
+    asks = (0.20, 0.10, 0.20, 0.10)
+    decision, state = step(candidate(asks), now_s=t0 + 1, state=served(NOW), limits=second)
+    assert (decision.served_rates, state.served[-1].asked) == (NOW, asks)
+
+
 def test_a_pair_that_came_crossed_is_left_to_rule_16(answer, candidate, served, t0) -> None:
     asks = candidate((0.20, 0.24, 0.50, 0.25), made_at_s=t0 + HOUR)
     decision = answer(asks, now_s=t0 + HOUR, state=served(NOW), limits=QUARTER)

@@ -28,6 +28,11 @@ def test_the_grace_ends_exactly_half_an_hour_later(step, candidate, served, t0) 
     assert path == [*[(0.10, t0 + 60)] * 3, (0.12, None)]
 
 
+def test_a_grace_that_is_long_over_is_forgotten(step, candidate, served, t0) -> None:
+    decision, state = step(candidate(HIGH), now_s=t0 + 60, state=served(NOW, resumed_s=t0 - 5000))
+    assert (decision.served_rates, state.resumed_s) == (HIGH, None)
+
+
 def test_the_trace(answer, candidate, served, t0) -> None:
     decision = answer(candidate(HIGH), now_s=t0 + 60, state=served(NOW, mode="dead"))
     assert [(t.rule, t.side, t.kind, t.before, t.after, t.why) for t in decision.traces] == [

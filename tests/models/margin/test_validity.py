@@ -6,7 +6,7 @@ import pytest
 
 from models.margin.engine import decide
 from models.margin.limits import Limits
-from models.margin.types import Candidates, EngineState, Overrides
+from models.margin.types import Candidates, EngineState, Overrides, Served
 
 GOOD = (0.20, 0.10, 0.20, 0.10)
 
@@ -198,3 +198,101 @@ def test_a_silent_feed_keeps_its_rules_forecast_until_it_is_dead(answer, market,
     rules = candidate(GOOD, "rules", valid_until_s=t0 + 1e6)
     for bars, rung in ((5.9, "rules"), (6.0, "rules"), (6.2, "static")):
         assert answer(rules, now_s=t0 + bars * 3600, seen=market(t0)).rung == rung
+
+
+def test_traces_name_the_rule_and_say_why(answer, market, candidate, served, t0) -> None:
+    late = answer(candidate(GOOD), now_s=t0 + 7260, seen=market(t0 + 7260))
+    assert [(t.rule, t.why) for t in late.traces] == [
+        (5, "champion refused: it expired 60 s ago"),
+        (0, "static answers; no forecast by last_good, rules"),
+    ]
+    stale = answer(candidate(GOOD, made_at_s=t0 + 9000), now_s=t0 + 9000, seen=market(t0))
+    assert [(t.rule, t.why) for t in stale.traces][:2] == [
+        (6, "the feed is stale: the newest bar is 2.50 bars old"),
+        (6, "champion refused: the feed is stale"),
+    ]
+    few = answer(candidate(GOOD), candidate(GOOD, "rules"), seen=market(bars=7))
+    assert [(t.rule, t.why) for t in few.traces][:2] == [
+        (9, "champion refused: 7 bars of history, a model needs 500"),
+        (9, "rules refused: 7 bars of history, the rules rung needs 250"),
+    ]
+    bad = market(base_rates="none")
+    assert answer(seen=bad).traces[0].why == "base rates 'none' are not usable; there are none to stand in"
+    assert answer(seen=bad, state=served(GOOD)).traces[0].why.endswith("; the last usable ones stand in")
+
+
+def test_rule_1_five_values_and_a_rung_in_the_wrong_place_are_refused(answer, market, candidate) -> None:
+    five = candidate((*GOOD, 0.1))
+    assert answer(five).traces[0].why.startswith("champion refused: requirement has to be 4 numbers")
+    given = Candidates(rules=candidate(GOOD, "champion"))
+    decision, _ = decide(given, market(), Limits(), Overrides(), EngineState(), market().last_close_s)
+    assert decision.traces[0].why == "rules refused: it says it is the 'champion' rung"
+
+
+@pytest.mark.parametrize(
+    ("base", "usable"),
+    [
+        ((0.10, 0.05, 0.04, 0.05), False),
+        ((0.04, 0.05, 0.10, 0.05), False),
+        ((0.05, 0.05, 0.05, 0.05), True),
+        ((0.04, 0.02, 0.20, 0.15), True),  # a side is compared with itself alone
+        ((0.20, 0.15, 0.04, 0.02), True),
+        ((0.30, 0.08, 0.10, 0.09), True),
+        ((0.20, 0.10, 0.50, 0.20), True),
+        ((0.20, 0.10, 0.10, 0.20), False),
+    ],
+)
+def test_rule_1_the_base_rates_of_each_side_are_in_order(answer, market, candidate, base, usable) -> None:
+    assert (answer(candidate(GOOD), seen=market(base_rates=base)).rung == "champion") == usable
+
+
+@pytest.mark.parametrize(
+    ("ahead_s", "mode"), [(0, "fresh"), (360, "fresh"), (361, "degraded"), (7200, "degraded")]
+)
+def test_rule_6_a_bar_ahead_of_the_clock_degrades(answer, market, candidate, t0, ahead_s, mode) -> None:
+    decision = answer(candidate(GOOD, made_at_s=t0 + ahead_s), seen=market(t0 + ahead_s))
+    assert (decision.mode, decision.rung) == (mode, "champion")
+    if ahead_s == 7200:
+        assert decision.traces[0].why == (
+            "the feed is degraded: the newest bar is 2.00 bars ahead of the clock"
+        )
+
+
+@pytest.mark.parametrize(
+    ("age_s", "mode", "why"),
+    [
+        (0, "degraded", "the clock jumped back by 60 s"),
+        (5000, "degraded", "the clock jumped back by 60 s"),
+        (9000, "stale", "the newest bar is 2.50 bars old"),
+        (36000, "dead", "the newest bar is 10.00 bars old"),
+    ],
+)
+def test_rule_6_of_a_clock_and_a_feed_the_worse_counts(
+    answer, market, candidate, served, t0, age_s, mode, why
+) -> None:
+    state = served(GOOD, t0 + 60)
+    decision = answer(candidate(GOOD), now_s=t0, state=state, seen=market(t0 - age_s))
+    assert (decision.mode, decision.traces[0].why) == (mode, f"the feed is {mode}: {why}")
+
+
+def test_rule_9_a_number_of_bars_that_is_none_is_0(answer, market, candidate) -> None:
+    none, one = (Limits(model_warm_up_bars=n, rules_warm_up_bars=n) for n in (0, 1))
+    assert answer(candidate(GOOD), seen=market(bars=None), limits=none).rung == "champion"
+    assert answer(candidate(GOOD), seen=market(bars=None), limits=one).rung == "static"
+
+
+def test_a_clock_that_jumps_back_takes_the_whole_memory_along(step, candidate, t0) -> None:
+    state = None
+    for second in (0, 900, 1800):
+        now_s = t0 + second
+        _, state = step(candidate(GOOD, made_at_s=now_s), now_s=now_s, state=state)
+    _, state = step(candidate(GOOD, made_at_s=t0 + 1800), now_s=t0 + 1300, state=state)
+    assert [s.time_s - t0 for s in state.served] == [-500, 400, 1300, 1300]
+    assert [o.time_s - t0 for o in state.open] == [-500, 400, 1300]
+
+
+def test_without_a_clock_time_stands_where_it_was_last(answer, candidate, market, t0) -> None:
+    served = (Served(t0 - 900, GOOD, None), Served(t0, GOOD, None))
+    state = EngineState(served=served, rates=GOOD, rung="champion", mode="fresh")
+    assert answer(candidate(GOOD), now_s=None, state=state, seen=market(t0)).decided_at_s == t0
+    assert answer(candidate(GOOD), now_s=None, seen=market(t0)).decided_at_s == 0.0
