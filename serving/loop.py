@@ -65,6 +65,8 @@ _CLOSE = VALUE_COLUMNS.index("close")
 _RETRY_S = 1.0
 #: How often overrides are looked at while a champion is waited for.
 _GLANCE_S = 0.2
+#: How many contracts a tick looks at before it looks at overrides again.
+_TICK_CONTRACTS = 32
 
 
 class ChampionSource(Protocol):
@@ -440,13 +442,20 @@ class DecisionLoop:
         if not self._clock.runs_alone or not self._contracts:
             return
         self._recall(self._champion.current)
-        made = [self._again(c, "tick", newest_s) for c in self._contracts.values()]
         margin_s = 3 * self._settings.decision_tick_s
-        kept = [
-            d for d in made if _worth_keeping(self._decisions.get(d.contract.symbol), d.decision, margin_s)
-        ]
-        if kept:
-            self._keep(kept)
+        symbols = list(self._contracts)
+        for first in range(0, len(symbols), _TICK_CONTRACTS):
+            # A tick may look at many; an order does not wait for the last of them.
+            self._obey()
+            looked = symbols[first : first + _TICK_CONTRACTS]
+            made = [self._again(self._contracts[s], "tick", newest_s) for s in looked]
+            kept = [
+                d
+                for d in made
+                if _worth_keeping(self._decisions.get(d.contract.symbol), d.decision, margin_s)
+            ]
+            if kept:
+                self._keep(kept)
 
     def _close(self, close_s: int, batch: Mapping[str, NDArray[np.float64]], *, skip: bool) -> int:
         """Put one close into the window and decide on it; 1 where it was decided."""

@@ -194,6 +194,29 @@ def test_an_order_does_not_wait_for_the_last_of_many_closes(
     assert obeyed(made, "ALPHA") == obeyed(made, "BETA") == ["o1"]
 
 
+def test_an_order_does_not_wait_for_the_last_contract_of_a_tick(
+    sqlite: Engine,
+    bench: Make,
+    order: Make,
+    set_clock: Any,
+    market: Market,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("serving.loop._TICK_CONTRACTS", 1)
+    made = bench(sqlite, clock=set_clock(market.times[-25].timestamp() + 5))
+    again, asked = made.loop._again, []
+
+    def asked_again(*arguments: Any) -> Any:
+        looked = again(*arguments)
+        if not asked:
+            asked.append(made.overrides.set(order(kind="kill"), "ana", made.loop.now_s()))
+        return looked
+
+    made.loop._again = asked_again
+    made.loop.tick()
+    assert made.rungs() == {"static"}
+
+
 def test_orders_survive_a_restart_and_end_during_one(
     engine: Engine, bench: Make, order: Make, tail: Tail
 ) -> None:
