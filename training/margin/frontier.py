@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from matplotlib.figure import Figure
+from matplotlib.ticker import StrMethodFormatter
 from plotly.subplots import make_subplots
 
 from features.atomic import written_whole
@@ -129,7 +130,8 @@ def write_frontier(
             "Each disc is a policy; lower and further left is better. Its colour is the "
             f"{PROCYCLICALITY[found.by]}, its size the share of bars with a change. Discs with a "
             "dark edge are on the frontier of average "
-            "margin, total shortfall and that measure; the star is the shipped policy.",
+            "margin, total shortfall and that measure; the dashed line joins those that stand in margin "
+            "and shortfall alone. The star is the shipped policy.",
         )
     ]
     for kind in KINDS:
@@ -174,6 +176,20 @@ def drawn(found: Frontier) -> Any:
                 },
                 customdata=[_words(row) for row in rows.to_dict("records")],
                 hovertemplate="%{customdata}<extra></extra>",
+            ),
+            row=1,
+            col=column,
+        )
+        margin, shortfall = _lowest(rows)
+        figure.add_trace(
+            go.Scatter(
+                x=margin,
+                y=shortfall,
+                mode="lines",
+                name="least shortfall at a margin",
+                showlegend=column == 1,
+                line={"color": "#999999", "width": 1, "dash": "dash"},
+                hoverinfo="skip",
             ),
             row=1,
             col=column,
@@ -225,13 +241,22 @@ def picture(found: Frontier) -> Figure:
             *(100 * own["mean_margin"], own["mean_shortfall"]),
             **{"marker": "*", "s": 260, "c": "#d55e00", "edgecolors": "white", "label": "shipped"},
         )
+        panel.plot(*_lowest(rows), color="#999999", linewidth=1, linestyle="--", zorder=0)
         panel.set_yscale(_axis(found))
+        for which in (panel.yaxis.set_major_formatter, panel.yaxis.set_minor_formatter):
+            which(StrMethodFormatter("{x:g}"))
         panel.set_title(f"{kind} margin", fontsize=10)
         panel.set_xlabel("average margin, % of notional")
     panels[0].set_ylabel("mean shortfall, per million of notional")
     panels[0].legend(loc="upper right", frameon=False)
     figure.colorbar(discs, ax=panels, label=PROCYCLICALITY[found.by])
     return figure
+
+
+def _lowest(rows: pd.DataFrame) -> tuple[pd.Series[float], pd.Series[float]]:
+    """Margin and shortfall of those that no other beats in these two, however much they move."""
+    two = rows[non_dominated(rows[["mean_margin", "total_shortfall"]].to_numpy())]
+    return 100 * two["mean_margin"], two["mean_shortfall"]
 
 
 def _axis(found: Frontier) -> str:
