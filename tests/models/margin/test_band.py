@@ -158,3 +158,43 @@ def test_how_far_out_counts_is_a_limit(step, candidate, factor, counts) -> None:
     assert state.out_of_band[0] == counts
     _, state = step(candidate((0.08, 0.08, 0.20, 0.10)), candidate(NEED, "rules"), limits=limits)
     assert state.out_of_band[0] == counts  # the edge is 0.10, and 0.08 lies 1.25 times below
+
+
+@pytest.mark.parametrize(
+    ("asks", "count"),
+    [
+        (0.80, 0),  # twice the upper edge
+        (math.nextafter(0.80, 1), 1),
+        (0.05, 0),  # half the lower edge
+        (math.nextafter(0.05, 0), 1),
+    ],
+)
+def test_only_what_lies_far_outside_is_a_strike(step, candidate, asks, count) -> None:
+    decision, state = step(candidate((asks, 0.05, 0.20, 0.10)), candidate(NEED, "rules"))
+    assert state.out_of_band[0] == count
+    assert len(alerts(decision)) == 1
+
+
+def test_a_champion_near_the_band_begins_anew_and_a_last_good_model_does_not(
+    step, candidate, served, t0
+) -> None:
+    near, state = (0.50, 0.10, 0.20, 0.10), served(NEED, out_of_band=(2, t0 - HOUR))
+    _, after = step(candidate(near), candidate(NEED, "rules"), now_s=t0 + 60, state=state)
+    assert after.out_of_band == (0, t0 - HOUR)
+    _, after = step(candidate(near, "last_good"), candidate(NEED, "rules"), now_s=t0 + 60, state=state)
+    assert after.out_of_band == (2, t0 - HOUR)
+
+
+def test_a_bar_that_was_forgiven_counts_if_the_model_leaves_the_band_on_it(
+    step, candidate, served, t0
+) -> None:
+    state = served(NEED, out_of_band=(0, t0 + 60))
+    _, after = step(candidate(ABOVE), candidate(NEED, "rules"), now_s=t0 + 60, state=state)
+    assert after.out_of_band == (1, t0 + 60)
+
+
+def test_values_on_the_edges_beside_one_outside_are_not_held(answer, candidate) -> None:
+    decision = answer(candidate((0.50, 0.20, 0.10, 0.05)), candidate(NEED, "rules"))
+    assert [(t.side, t.kind) for t in decision.traces] == [("long", "initial")]
+    decision = answer(candidate((0.40, 0.20, 0.50, 0.05)), candidate(NEED, "rules"))
+    assert [(t.side, t.kind) for t in decision.traces] == [("short", "initial")]

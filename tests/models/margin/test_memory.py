@@ -138,3 +138,8 @@ def test_without_a_clock_time_stands_still_and_the_feed_is_dead(
     assert decision.served_rates == A
     assert f"the clock shows {junk!r}, which is not a time" in decision.traces[0].why
     assert state.served[-1].time_s == t0
+
+
+def test_a_step_is_a_stretch_of_the_clock_and_not_since_the_last_entry(decided, t0) -> None:
+    state = decided((t0 + 100, A), (t0 + 400, A), (t0 + 899, A), (t0 + 901, A))
+    assert [entry.time_s - t0 for entry in state.open] == [100, 901]
