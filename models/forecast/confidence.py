@@ -1,15 +1,16 @@
 """How far a forecast is to be trusted: whether its ensemble agrees, and whether its inputs were seen before.
 
-Of each row (time, symbol), two numbers for the safety engine:
+Of each row (time, symbol), two numbers for the safety engine, both held within 0 to 1:
 
-    drift      = min(1, mean over the known inputs of min(1, d) / ``FAR_SHARE``)
-    confidence = (1 - drift) x (1 if s <= s_99, else max(0, 1 - (s / s_99 - 1) / (``NONE_AT`` - 1)))
+    drift      = (mean over the known inputs of min(1, d) - ``NEAR_SHARE``) / (``FAR_SHARE`` - ``NEAR_SHARE``)
+    confidence = (1 - drift) x agreement,     agreement = 1 - (s / s_99 - 1) / (``NONE_AT`` - 1)
 
 d is how far an input lies outside the range that the model was fitted on, in widths of that range, 0 inside;
 the range is that between the 0.05 % and the 99.95 % quantile of the training rows. So an hour that is merely
 extreme moves few inputs a little and has hardly any drift, and a feed that is wrong moves its contract's
 inputs far. s is the spread of the ensemble (``TailForecast.spread``), s_99 its 99 % quantile on the training
-rows; a model without members has no spread, and only the range counts.
+rows; the agreement, too, is held within 0 to 1. A model without members has no spread, and only the range
+counts.
 
 An input that is NaN is neither inside nor outside: what is missing is told elsewhere. One that was never
 known in training is not judged, and of one that never moved any other value is a whole width outside. A row
@@ -35,6 +36,8 @@ Array = NDArray[np.float64]
 
 #: Of the training rows, this share lies below the range of an input, and above it.
 TAIL = 0.0005
+#: So little counts as none: hours with less have been as others.
+NEAR_SHARE = 0.005
 #: The share of the inputs that lie a whole width outside their range at drift 1. Market, leader and clock are
 #: among the inputs of every contract and know nothing of one contract's broken feed, so it is well below 1.
 FAR_SHARE = 0.15
@@ -95,7 +98,7 @@ class Confidence:
             widths = np.minimum(outside / (self.high - self.low), 1.0)
         far = np.where(outside > slack, widths, 0.0)  # NaN is not above
         count = np.maximum((~np.isnan(values)).sum(axis=1), 1)
-        drift = np.minimum(far.sum(axis=1) / count / FAR_SHARE, 1.0)
+        drift = np.clip((far.sum(axis=1) / count - NEAR_SHARE) / (FAR_SHARE - NEAR_SHARE), 0.0, 1.0)
         return Trust((1.0 - drift) * self._agreement(forecast), drift)
 
     def _agreement(self, forecast: TailForecast) -> Array:

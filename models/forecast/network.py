@@ -140,8 +140,9 @@ class NetworkModel(TailModel):
         with torch.inference_mode(), one_thread() if len(rows) < _FEW_ROWS else nullcontext():
             found = tails(self.weights, x.unsqueeze(0), self._shape())
             var, es = (t.mean(dim=0).double().transpose(1, 2).numpy() for t in found)
-            # Over members, of a row: which side, horizon and level hardly matters to who disagrees.
-            spread = torch.log(found[1]).std(dim=0, correction=0).double().mean(dim=(1, 2, 3)).numpy()
+            logs = torch.log(found[1])
+            deviation = (logs - logs.mean(dim=0)).square().mean(dim=0).sqrt()
+            spread = deviation.double().mean(dim=(1, 2, 3)).numpy()
         # The mean of float32 members may leave the order by a rounding.
         var = np.maximum.accumulate(var, axis=-1)
         es = np.maximum.accumulate(np.maximum(es, var), axis=-1)

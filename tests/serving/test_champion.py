@@ -13,7 +13,7 @@ import pytest
 
 from features.bars import Market
 from models.artifact import Artifact, ArtifactError
-from models.forecast.confidence import FAR_SHARE, Confidence
+from models.forecast.confidence import FAR_SHARE, NEAR_SHARE, Confidence
 from serving.champion import Champion, ChampionWatch
 
 
@@ -210,7 +210,7 @@ def test_what_was_said_is_judged_by_what_was_usual(champion: Callable[..., Champ
     usual = Confidence(("ewma_volatility",), np.array([0.0]), np.array([first]), None)
     judged = replace(made, artifact=replace(made.artifact, confidence=usual)).trust(frame, said)
     calm, wild = (market.symbols[i] for i in np.argsort(volatility))
-    drift = min(1.0, (second / first - 1) / FAR_SHARE)
+    drift = min(1.0, (second / first - 1 - NEAR_SHARE) / (FAR_SHARE - NEAR_SHARE))
     assert judged[calm] == (1.0, 0.0)
     assert judged[wild] == pytest.approx((1 - drift, drift))
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from sqlalchemy import Engine, select
 
-from models.forecast.confidence import FAR_SHARE, Confidence
+from models.forecast.confidence import FAR_SHARE, NEAR_SHARE, Confidence
 from models.margin.types import Inputs
 from serving.champion import Champion
 from serving.outlook import Forecast
@@ -22,7 +22,7 @@ Tail = list[list[dict[str, Any]]]
 def unsure(champion: Champion, drift: float) -> Champion:
     """The champion with a range that ends so far below any volatility that everything has this drift."""
     # So many widths outside, nearly: volatility is small beside 1.
-    width = 1.0 / (FAR_SHARE * drift)
+    width = 1.0 / (NEAR_SHARE + (FAR_SHARE - NEAR_SHARE) * drift)
     usual = Confidence(("ewma_volatility",), np.array([-1.0 - width]), np.array([-1.0]), None)
     return replace(champion, artifact=replace(champion.artifact, confidence=usual))
 

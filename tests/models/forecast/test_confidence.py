@@ -76,13 +76,14 @@ USUAL = Confidence(TEN, np.zeros(10), np.full(10, 2.0), 0.1)
     [
         ({}, 0.0),
         ({"a": 2.0, "b": 0.0}, 0.0),  # at the ends
-        ({"a": 2.9}, 0.3),  # 0.45 of a width, in a tenth of the inputs: 0.045, of 0.15
-        ({"a": -0.9}, 0.3),
-        ({"a": 4.0}, 2 / 3),
-        ({"a": 1e9}, 2 / 3),  # one input alone is no more than one
-        ({"a": 2.6, "b": -1.2}, 0.6),
+        ({"a": 2.1}, 0.0),  # 0.05 of a width, in a tenth of the inputs, counts as none
+        ({"a": 3.55}, 0.5),  # 0.775 of a width: 0.0775, half way from 0.005 to 0.15
+        ({"a": -1.55}, 0.5),
+        ({"a": 4.0}, 0.095 / 0.145),
+        ({"a": 1e9}, 0.095 / 0.145),  # one input alone is no more than one
+        ({"a": 2.75, "b": -0.8}, 0.5),
         ({"a": 9.0, "b": 9.0}, 1.0),
-        ({"a": np.inf}, 2 / 3),
+        ({"a": np.inf}, 0.095 / 0.145),
     ],
 )
 def test_drift_is_the_share_of_inputs_far_outside(moved: dict[str, float], drift: float) -> None:
@@ -103,8 +104,8 @@ def test_confidence_falls_where_the_members_disagree(spread: float, confidence: 
 
 
 def test_drift_takes_confidence_too() -> None:
-    frame = frame_of([[2.9] + [1.0] * 9], TEN)
-    assert USUAL.judge(frame, forecast_of(frame, [0.125])).confidence == pytest.approx([0.5 * 0.7])
+    frame = frame_of([[3.55] + [1.0] * 9], TEN)
+    assert USUAL.judge(frame, forecast_of(frame, [0.125])).confidence == pytest.approx([0.5 * 0.5])
 
 
 def test_without_members_only_the_range_counts() -> None:
@@ -125,7 +126,7 @@ def test_what_is_missing_is_neither_inside_nor_outside() -> None:
 def test_of_an_input_that_never_moved_any_other_value_is_far_out_and_a_rounding_is_not() -> None:
     usual = Confidence(TEN, np.full(10, 0.3), np.full(10, 0.3), None)
     frame = frame_of([[0.3 + 1e-9] * 10, [0.3] * 9 + [0.31]], TEN)
-    assert usual.judge(frame, forecast_of(frame)).drift == pytest.approx([0.0, 2 / 3])
+    assert usual.judge(frame, forecast_of(frame)).drift == pytest.approx([0.0, 0.095 / 0.145])
 
 
 def test_each_row_of_the_forecast_is_judged_by_its_own_inputs() -> None:
