@@ -3,7 +3,7 @@
 Of a champion and of ``ewma``, the method of the rules rung:
 
 - ``C through engine``, ``ewma through engine``: served by the engine within the limits of the settings;
-- ``C through plain limiter``: the champion within ``PLAIN_LIMITER``, where a fall waits for hours;
+- ``C through plain limiter``: the champion within ``plain_limiter``, where a fall waits for hours;
 - ``C requirement``, ``ewma requirement``: what the forecast asks for, no rule applied;
 - ``ewma with 25 % buffer``: ``ewma`` through the engine with rule 13's buffer, full at the first decision:
   25 % on top in calm, released under stress, as Article 28 of Regulation (EU) 153/2013 has it;
@@ -22,7 +22,7 @@ from models.margin.types import EngineState
 from models.settings import MarginSettings
 from training.margin.losses import static_table
 from training.margin.requirements import requirement_table
-from training.margin.simulation import PLAIN_LIMITER, Run, simulate
+from training.margin.simulation import Run, plain_limiter, simulate
 from training.margin.table import answered_table
 from training.margin.tape import RULES_MODEL, ForecastTableError, horizons_of, levels_of, tapes
 from training.parallel import IN_THIS_PROCESS, Workers
@@ -42,7 +42,7 @@ def runs(champion: str, limits: Limits) -> dict[str, Run]:
     full = EngineState(buffer=(BUFFER, BUFFER, BUFFER, BUFFER))
     return {
         through_engine(champion): Run(champion, limits),
-        f"{champion} through plain limiter": Run(champion, PLAIN_LIMITER),
+        f"{champion} through plain limiter": Run(champion, plain_limiter(limits)),
         through_engine(RULES_MODEL): Run(RULES_MODEL, limits),
         f"{RULES_MODEL} with {BUFFER:.0%} buffer".replace("%", " %"): Run(RULES_MODEL, buffered, full),
     }

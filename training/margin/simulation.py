@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,10 +36,13 @@ from training.parallel import Workers, side_by_side
 
 Array = NDArray[np.float64]
 
-#: The limits that ours are compared with: what is asked for at once on the way up within the same limits, a
-#: fall after 6 hours of asking for it and by 5 % an hour.
-PLAIN_LIMITER = Limits(release_ratio=Ratio(0.0), fall_after_s=21600.0, down_limit_1h=Ratio(0.05))
 _NO_ORDERS = Overrides()
+
+
+def plain_limiter(limits: Limits) -> Limits:
+    """What a release is compared with: a rate falls after 6 hours of asking for it, by 5 % an hour; all else
+    as given."""
+    return replace(limits, release_ratio=Ratio(0.0), fall_after_s=21600.0, down_limit_1h=Ratio(0.05))
 
 
 @dataclass(frozen=True)

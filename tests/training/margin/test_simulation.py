@@ -23,7 +23,7 @@ from models.margin.types import (
     Overrides,
 )
 from models.settings import MarginSettings
-from training.margin.simulation import PLAIN_LIMITER, Answered, Run, served, simulate
+from training.margin.simulation import Answered, Run, plain_limiter, served, simulate
 from training.margin.tape import Tape, tapes
 from training.parallel import IN_THIS_PROCESS, Workers
 
@@ -155,8 +155,7 @@ def test_the_plain_limiter_waits_for_hours_before_a_fall(
     forecasts = forecasts_of(market, {"model": [0.09] * 2 + [0.05] * 12, "ewma": 0.06})
     (tape,) = tapes(forecasts, market, MarginSettings(), MODELS)[1]
     own = rates_of(tape, NO_WARM_UP).served[:, 1]
-    plain_limits = Limits(**PLAIN_LIMITER.to_json() | {"model_warm_up_bars": 0, "rules_warm_up_bars": 0})
-    plain = rates_of(tape, plain_limits).served[:, 1]
+    plain = rates_of(tape, plain_limiter(NO_WARM_UP)).served[:, 1]
     first = -math.expm1(-0.09)
     assert own[2] == pytest.approx(0.75 * first)
     assert plain[:8] == pytest.approx([first] * 8)
