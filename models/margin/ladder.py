@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from models.margin.bounds import floor_rates
 from models.margin.draft import Draft, cap_rates, is_worse, known_interval_s, rule, validity_s
-from models.margin.types import RUNGS, Candidate, Inputs, Rates
+from models.margin.types import RUNGS, Candidate, Inputs
 
 
 @rule(0, "ladder", "choice")
@@ -36,16 +36,13 @@ def ladder(case: Inputs, draft: Draft) -> Draft:
         required = (a, b, c, d)
     else:
         required = cap_rates(draft.base_rates, limits)
-    rates = required
-    if rung == "last_good" and in_force is not None:
-        rates = _highest(required, in_force)
     hold, before = draft.hold, case.state.rung
     if not hold and before is not None and is_worse(rung, before):
         hold = f"the answer stepped down the ladder from {before} to {rung}"
     draft = draft._replace(
         rung=rung,
         required=required,
-        rates=rates,
+        rates=required,
         var=var,
         model_version=version,
         valid_until_s=valid_until_s,
@@ -54,10 +51,11 @@ def ladder(case: Inputs, draft: Draft) -> Draft:
     )
     if rung == "champion":
         return draft
+    if rung == "last_good" and in_force is not None:
+        rates = [max(need, served) for need, served in zip(required, in_force, strict=True)]
+        whys = [
+            "" if a == b else "a last good model lowers nothing" for a, b in zip(rates, required, strict=True)
+        ]
+        draft = draft.move(ladder, rates, whys)
     absent = [r for r in RUNGS[: min(RUNGS.index(rung), 3)] if getattr(case.candidates, r, None) is None]
     return draft.note(ladder, f"{rung} answers" + (f"; no forecast by {', '.join(absent)}" if absent else ""))
-
-
-def _highest(one: Rates, other: Rates) -> Rates:
-    a, b, c, d = (max(x, y) for x, y in zip(one, other, strict=True))
-    return a, b, c, d
