@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final, Literal, get_args
 
 from models.margin.overrides import Override, Overrides
@@ -106,6 +107,11 @@ class Book:
     head: str = field(default_factory=lambda: genesis(DOMAIN))
     defects: tuple[str, ...] = ()
 
+    @cached_property
+    def _unfinished(self) -> tuple[Order, ...]:
+        # Every decision asks; of years of orders few are not over.
+        return tuple(o for o in self.orders.values() if not o.found("ended") and not o.found("expired"))
+
     def next_event(
         self, event: EventKind, by: str, at_s: float, content: Mapping[str, Any], order: str | None = None
     ) -> Event:
@@ -133,16 +139,16 @@ class Book:
     def in_force(self, symbol: str, now_s: float) -> Overrides:
         """The orders that a decision on this contract obeys, oldest first."""
         return Overrides(
-            tuple(o.override for o in self.orders.values() if o.concerns(symbol) and o.in_force(now_s))
+            tuple(o.override for o in self._unfinished if o.concerns(symbol) and o.in_force(now_s))
         )
 
     def open_orders(self, now_s: float) -> list[Order]:
         """Orders that stand or wait for a second person, oldest first."""
-        return [o for o in self.orders.values() if not o.is_over(now_s)]
+        return [o for o in self._unfinished if not o.is_over(now_s)]
 
     def unnoticed(self, now_s: float) -> list[Order]:
         """Orders whose time is up, and no event says so yet."""
-        return [o for o in self.orders.values() if o.state(now_s) == "expired" and not o.found("expired")]
+        return [o for o in self._unfinished if o.is_over(now_s)]
 
     def next_expiry_s(self, now_s: float) -> float:
         """When the next order expires; infinity where none will."""
