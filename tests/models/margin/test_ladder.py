@@ -27,7 +27,7 @@ def test_last_good_moves_upwards_only(answer, candidate, served, t0) -> None:
     assert decision.served_rates == (0.22, 0.10, 0.22, 0.12)
     assert [(t.rule, t.side, t.kind, t.before, t.after, t.why) for t in decision.traces] == [
         (0, "long", "maintenance", 0.05, 0.10, "a last good model lowers nothing"),
-        (0, None, None, None, None, "last_good answers; no forecast by champion, rules"),
+        (0, None, None, None, None, "last_good answers; no forecast by champion"),
     ]
 
 

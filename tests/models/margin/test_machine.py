@@ -73,6 +73,20 @@ BOOKS = st.sampled_from(
 )
 
 
+#: A sound feed of a contract in no trouble.
+QUIET = MarketState(
+    known_symbol=True,
+    interval_s=HOUR,
+    last_close_s=T0,
+    bars=1000,
+    close=100.0,
+    base_rates=(0.1, 0.05, 0.1, 0.05),
+    long_run_var=ZEROS,
+    horizons_s=(14400.0, 3600.0),
+    extreme_losses=(0.1, 0.1),
+)
+
+
 @st.composite
 def four(draw: st.DrawFn) -> Rates:
     """Rates in order (and now and then not)."""
@@ -215,10 +229,30 @@ class Engine(RuleBasedStateMachine):
         self.now_s += passed_s
         self._decide(*sight.draw(sights(self.now_s)), self.now_s)
 
-    @rule(sight=st.data(), passed_s=TIMES)
-    def decide_again(self, sight: st.DataObject, passed_s: float) -> None:
-        """Twice as often as the others, so that histories grow."""
-        self.decide(sight, passed_s)
+    @rule(
+        answers=st.sampled_from(RUNGS[:3]),
+        passed_s=st.sampled_from([60.0, 600.0, 1800.0, 3600.0, 3600.0]),
+        levels=st.lists(st.sampled_from([0.06, 0.1, 0.15, 0.3, 0.6, 0.9]), min_size=2, max_size=8),
+        shock=st.sampled_from([0.0, 0.0, -0.2, 0.2]),
+        apart=st.sampled_from([1.0, 1.0, 1.0, 1.05]),
+    )
+    def a_quiet_stretch(
+        self, answers: str, passed_s: float, levels: list[float], shock: float, apart: float
+    ) -> None:
+        """A sound feed and one rung that asks for one level after the other: long ways up and down. The first
+        bar may be a shock; one of three sources may differ.
+        """
+        for n, level in enumerate(levels):
+            self.now_s += passed_s
+            need = (level, level / 2, level, level / 2)
+            made = Candidate(answers, need, (0.9,) * 4, self.now_s, self.now_s + 7200.0, "v")
+            seen = replace(
+                QUIET,
+                last_close_s=self.now_s,
+                last_return=0.0 if n else shock,
+                other_closes=(100.0, 100.0 * apart),
+            )
+            self._decide(Candidates(**{answers: made}), seen, self.now_s)
 
     @rule(sight=st.data(), jump_s=st.sampled_from([1.0, 600.0, 3600.0, 40000.0, 1e6]))
     def clock_jumps_back(self, sight: st.DataObject, jump_s: float) -> None:
@@ -394,8 +428,8 @@ class Check:
 
 TestEngine = Engine.TestCase
 TestEngine.settings = settings(
-    max_examples=60,
-    stateful_step_count=25,
+    max_examples=100,
+    stateful_step_count=30,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
