@@ -129,8 +129,9 @@ def test_a_last_good_model_inside_the_band_forgives_the_champion_nothing(step, c
 @pytest.mark.parametrize("asks", [NEED, (0.50, 0.30, 0.20, 0.10)], ids=["inside", "above"])
 def test_the_band_lowers_nothing_that_last_good_keeps_up(answer, candidate, served, t0, asks) -> None:
     in_force = (0.90, 0.45, 0.20, 0.10)
-    given = candidate(asks, "last_good"), candidate(NEED, "rules")
-    decision = answer(*given, now_s=t0 + 60, state=served(in_force, rung="last_good"))
+    now_s = t0 + HOUR
+    given = candidate(asks, "last_good", made_at_s=now_s), candidate(NEED, "rules", made_at_s=now_s)
+    decision = answer(*given, now_s=now_s, state=served(in_force, rung="last_good"))
     assert (decision.rung, decision.served_rates) == ("last_good", in_force)
 
 
@@ -189,6 +190,12 @@ def test_a_bar_that_was_forgiven_counts_if_the_model_leaves_the_band_on_it(
     step, candidate, served, t0
 ) -> None:
     state = served(NEED, out_of_band=(0, t0 + 60))
+    _, after = step(candidate(ABOVE), candidate(NEED, "rules"), now_s=t0 + 60, state=state)
+    assert after.out_of_band == (1, t0 + 60)
+
+
+def test_a_bar_older_than_the_last_one_counted_is_not_another_bar(step, candidate, served, t0) -> None:
+    state = served(NEED, out_of_band=(1, t0 + HOUR))
     _, after = step(candidate(ABOVE), candidate(NEED, "rules"), now_s=t0 + 60, state=state)
     assert after.out_of_band == (1, t0 + 60)
 

@@ -3,6 +3,7 @@
 """
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -116,12 +117,14 @@ def test_the_first_decision_of_a_contract_is_never_stress(step, candidate) -> No
 def test_initial_margin_covers_maintenance_margin_where_their_buffers_differ(
     answer, candidate, served, t0
 ) -> None:
-    state = served((0.12, 0.11, 0.12, 0.06), buffer=(0.0, 0.25, 0.0, 0.25))
-    asks = candidate((0.073, 0.07, 0.12, 0.06))
-    decision = answer(asks, now_s=t0, state=state, limits=ON)
-    assert decision.served_rates[1] == pytest.approx(0.11, rel=1e-12)  # 8.75 %, held by rule 10
-    assert decision.served_rates[0] >= decision.served_rates[1]
+    # Initial margin is in calm and has a sixteenth on top by now, 10.625 %. Maintenance margin is in stress, and
+    # a full buffer carries 9 % up to 11.25 %.
+    deep = replace(ON, down_limit_1h=0.9)
+    state = served((0.20, 0.12, 0.12, 0.06), buffer=(0.0, 0.25, 0.0, 0.25))
+    asks = candidate((0.10, 0.09, 0.12, 0.06), made_at_s=t0 + HOUR)
+    decision = answer(asks, now_s=t0 + HOUR, state=state, limits=deep)
     assert decision.rung == "champion"
+    assert decision.served_rates[:2] == pytest.approx((0.1125, 0.1125), rel=1e-12)
 
 
 def test_a_huge_requirement_does_not_become_infinite(step, candidate, served, t0) -> None:

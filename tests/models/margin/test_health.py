@@ -126,6 +126,32 @@ def test_red_stays_until_the_count_is_green_again(live) -> None:
     assert next(t.why for t in seen[2][0].traces if t.rule == 19).startswith("red: 2 long breaches")
 
 
+def test_more_breaches_than_red_are_red_too(step, candidate) -> None:
+    for distrusted in (False, True):
+        state = EngineState(health=Health(4, ((1, 2, 3, 4), ()), None, distrusted))
+        decision, after = step(candidate(ASKS), candidate(ASKS, "rules"), state=state, limits=FOUR)
+        assert (decision.rung, after.health.distrusted) == ("rules", True)
+
+
+def test_between_yellow_and_red_distrust_stays(step, candidate) -> None:
+    limits = Limits(health_window=9, health_yellow_breaches=2, health_red_breaches=4)
+    for distrusted, rung in ((True, "rules"), (False, "champion")):
+        state = EngineState(health=Health(9, ((7, 8, 9), ()), None, distrusted))
+        assert step(candidate(ASKS), candidate(ASKS, "rules"), state=state, limits=limits)[0].rung == rung
+
+
+def test_what_is_older_than_the_window_is_dropped(step, candidate, market, t0) -> None:
+    waiting = Judged(t0 - HOUR, 100.0, (0.04, 0.04))
+    state = EngineState(health=Health(8, ((1, 2, 5, 6), (8,)), waiting))
+    _, after = step(candidate(ASKS), state=state, seen=market(close=90.0), limits=FOUR)
+    assert (after.health.judged, after.health.breaches) == (9, ((6, 9), (8,)))
+
+
+def test_each_sides_maintenance_var_is_put_on_trial(step, candidate) -> None:
+    _, state = step(candidate(ASKS, var=(0.5, 0.04, 0.6, 0.07)))
+    assert state.health.waiting.var == (0.04, 0.07)
+
+
 def test_two_breaches_are_yellow_unless_red_came_before(live) -> None:
     yellow = EngineState(health=Health(4, ((3, 4), ()), None, False))
     assert live(100.0, state=yellow)[0][0].rung == "champion"
@@ -149,6 +175,7 @@ def test_a_new_version_goes_on_with_the_count(step, candidate) -> None:
         (HOUR, 1, False),
         (2 * HOUR - 1, 1, False),  # late, by less than a bar
         (2 * HOUR, 0, False),  # in a hole of the feed: not judged
+        (3 * HOUR, 0, False),
         (-1.0, 0, False),  # the bars went back behind the forecast
         (0.0, 0, True),
     ],

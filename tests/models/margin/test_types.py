@@ -3,13 +3,24 @@ import math
 
 import pytest
 
+from models.margin.limits import Limits
+from models.margin.overrides import Override
 from models.margin.types import (
     VALUES,
+    Candidate,
+    Candidates,
+    Decision,
     EngineState,
+    Health,
     Inputs,
+    Judged,
+    MarketState,
+    Open,
+    Overrides,
     RuleTrace,
     Served,
     StateError,
+    Tail,
     is_number,
     is_rates,
     is_time,
@@ -32,6 +43,9 @@ def test_what_counts_as_a_number_a_time_and_rates() -> None:
     assert is_number(-1e308)
     assert not any(is_number(v) for v in (math.nan, math.inf, -math.inf, 10**400, True, None, "1", (1.0,)))
     assert is_time(1.7e9)
+    assert is_time(1_700_000_000)
+    assert is_time(-1)
+    assert not any(is_time(v) for v in (1e12, -1e12, 10**12, -(10**12), True, "1"))
     assert not is_time(1.7e12)
     assert not is_time(None)
     assert is_rates(GOOD)
@@ -128,3 +142,46 @@ def test_rules_that_moved_nothing_are_not_named(answer, candidate) -> None:
     decision = answer(candidate((0.03, 0.03, 9.0, 0.1)))
     assert [decision.rules(i) for i in range(4)] == [("absolute floor",), (), ("absolute cap",), ()]
     assert all(isinstance(t, RuleTrace) for t in decision.traces)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [Tail, Candidate, Candidates, MarketState, EngineState, Inputs, Decision, Limits, Override, Overrides],
+)
+def test_values_are_frozen(kind) -> None:
+    assert kind.__dataclass_params__.frozen
+    assert kind is Limits or "__slots__" in vars(kind)
+
+
+def test_a_candidate_says_no_more_than_it_was_told() -> None:
+    made = Candidate("rules", GOOD, GOOD, 0.0, 1.0)
+    assert (made.model_version, made.breaker, made.confidence, made.drift) == ("", None, 1.0, 0.0)
+    assert Candidates() == Candidates(None, None, None)
+    assert EngineState() == EngineState(
+        (), (), None, None, None, "", None, None, (0, 0.0), None, None, (None,) * 4
+    )
+    assert EngineState().since_s is None
+    assert EngineState().buffer == (0.0,) * 4
+    assert EngineState().health == (0, ((), ()), None, False)
+
+
+def test_a_market_that_tells_little() -> None:
+    seen = MarketState(True, 60.0, None, 0, None, GOOD, GOOD, (1.0, 1.0))
+    assert (seen.other_closes, seen.last_return, seen.extreme_losses) == ((), None, (0.0, 0.0))
+    assert (seen.stressed_rates, seen.positions) == ((0.0,) * 4, ((), ()))
+
+
+def test_small_prices_and_a_buffer_are_remembered(served) -> None:
+    waiting = Judged(0.0, 0.5, (0.1, 0.1))
+    state = served(
+        GOOD,
+        open=(Open(0.0, 1e-9, GOOD, (0.1, 0.2)), Open(1.0, 0.5, GOOD, None)),
+        buffer=(0.25, 0.25, 0.1, 0.25),
+        health=Health(1, ((1,), ()), waiting),
+        waiting_s=(None, 1.0, 0.0, -1.0),
+        since_s=(1.0, 2.0, 3.0, 4.0),
+        breaker_until_s=5.0,
+        resumed_s=6.0,
+        out_of_band=(2, 7.0),
+    )
+    assert EngineState.from_json(json.loads(json.dumps(state.to_json(), allow_nan=False))) == state
