@@ -5,7 +5,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DATA ?=
 
-.PHONY: demo test lint types contracts pytest clean
+MINUTES ?= 60
+WORKERS ?= 2
+
+.PHONY: demo test lint types contracts pytest mutants clean
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -32,6 +35,12 @@ contracts: $(STAMP)
 
 pytest: $(STAMP)
 	$(BIN)/python -m pytest -n auto
+
+# How many small faults in the safety engine its tests find (docs/mutants.md); a second call goes on where the first
+# one's time ended.
+mutants: $(STAMP)
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[mutants]'
+	$(BIN)/python -m benchmarks.mutants --minutes $(MINUTES) --workers $(WORKERS)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
