@@ -117,8 +117,8 @@ def test_the_first_decision_of_a_contract_is_never_stress(step, candidate) -> No
 def test_initial_margin_covers_maintenance_margin_where_their_buffers_differ(
     answer, candidate, served, t0
 ) -> None:
-    # Initial margin is in calm and has a sixteenth on top by now, 10.625 %. Maintenance margin is in stress, and
-    # a full buffer carries 9 % up to 11.25 %.
+    # Initial margin is in calm and has a sixteenth on top by now: 10.625 %. Maintenance margin is in stress,
+    # and a full buffer carries its 9 % up to 11.25 %.
     deep = replace(ON, down_limit_1h=0.9)
     state = served((0.20, 0.12, 0.12, 0.06), buffer=(0.0, 0.25, 0.0, 0.25))
     asks = candidate((0.10, 0.09, 0.12, 0.06), made_at_s=t0 + HOUR)
