@@ -36,6 +36,7 @@ def calm(served, t0):
         (-9.0, (math.nan, 0.1), False),
         (-9.0, ("x", 0.1), False),
         (-9.0, (0.1,), False),
+        (-9.0, (0.1, 0.1, 0.1), False),
         (-9.0, None, False),
         (-9.0, [0.1, 0.1], False),
         (None, (0.1, 0.1), False),
@@ -120,6 +121,9 @@ def test_the_trace_says_what_moved_and_what_it_did(answer, candidate, market, ca
         (12, move),
         *[(10, f"rises at once: circuit breaker: {move}")] * 4,
     ]
+    again = EngineState(breaker_until_s=t0 + HOUR)
+    again = answer(candidate(LOW), now_s=t0 + 60, state=again, seen=market(t0, **EXTREME))
+    assert again.traces[0].why == move  # the same bar, still the reason
     same = answer(candidate(NOW), now_s=t0 + 60, state=calm, seen=market(t0, **EXTREME))
     assert [(t.rule, t.why) for t in same.traces] == [(12, move)]
     later = answer(candidate(LOW), now_s=t0 + 60, state=EngineState(breaker_until_s=t0 + 61))

@@ -126,6 +126,8 @@ def test_the_rules_engine_does_not_raise_what_the_model_asks(answer, candidate, 
         (92.0, 14401, False),  # after 4 h none does
         (97.0, 3600, False),  # 3.05 %: within the VaR
         (108.5, 3600, True),  # the short's loss, 8.16 %
+        (108.5, 14400, True),
+        (107.0, 14400, False),
         (104.0, 3600, False),  # 3.92 %
     ],
 )

@@ -45,6 +45,7 @@ def test_what_counts_as_a_number_a_time_and_rates() -> None:
     assert is_time(1.7e9)
     assert is_time(1_700_000_000)
     assert is_time(-1)
+    assert all(map(is_time, (math.nextafter(1e12, 0), math.nextafter(-1e12, 0), 10**12 - 1, 1 - 10**12)))
     assert not any(is_time(v) for v in (1e12, -1e12, 10**12, -(10**12), True, "1"))
     assert not is_time(1.7e12)
     assert not is_time(None)
@@ -185,3 +186,21 @@ def test_small_prices_and_a_buffer_are_remembered(served) -> None:
         out_of_band=(2, 7.0),
     )
     assert EngineState.from_json(json.loads(json.dumps(state.to_json(), allow_nan=False))) == state
+
+
+def test_inputs_are_read_back_whole_and_nothing_else_is(answer, candidate) -> None:
+    decision = answer(candidate(GOOD), candidate(GOOD, "last_good"), candidate(GOOD, "rules"))
+    content = json.loads(json.dumps(decision.inputs.to_json(), allow_nan=False))
+    assert Inputs.from_json(content) == decision.inputs
+    assert decision.inputs.arguments() == (
+        decision.inputs.candidates,
+        decision.inputs.market,
+        decision.inputs.limits,
+        decision.inputs.overrides,
+        decision.inputs.state,
+        decision.inputs.now_s,
+    )
+    less = {k: v for k, v in content.items() if k != "limits"}
+    for wrong in (content | {"extra": 1}, less, [], None):
+        with pytest.raises(StateError, match=r"inputs is .* it must be an object with exactly"):
+            Inputs.from_json(wrong)
