@@ -50,6 +50,9 @@ def test_what_counts_as_a_number_a_time_and_rates() -> None:
     assert not is_time(1.7e12)
     assert not is_time(None)
     assert is_rates(GOOD)
+    assert is_rates((1, 0.1, 0.1, 0.1))
+    assert not is_rates((1, 0, 0.1, 0.1))
+    assert not is_rates((1, 0.1, -0.1, 0.1))
     assert not any(is_rates(v) for v in ((0.1,) * 3, [0.1] * 4, (0.1, 0.1, 0.1, 0.0), None, "abcd"))
 
 
