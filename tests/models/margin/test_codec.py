@@ -113,6 +113,11 @@ def test_an_object_of_other_fields_is_refused() -> None:
         decode(content, Candidate)
     with pytest.raises(StateError, match=r"value is \{'a': 1\}; it must be a number, text or list"):
         decode([{"a": 1}])
+    for kind in ("float", "list", "foreign"):
+        with pytest.raises(StateError, match="it must be a number, text or list"):
+            decode({kind: "1", "z": 1})
+    with pytest.raises(StateError, match="it must be a number, text or list"):
+        decode({})
 
 
 def test_a_memory_has_rates_exactly_where_something_was_served() -> None:

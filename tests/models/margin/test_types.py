@@ -1,5 +1,6 @@
 import json
 import math
+import sys
 
 import pytest
 
@@ -207,3 +208,13 @@ def test_inputs_are_read_back_whole_and_nothing_else_is(answer, candidate) -> No
     for wrong in (content | {"extra": 1}, less, [], None):
         with pytest.raises(StateError, match=r"inputs is .* it must be an object with exactly"):
             Inputs.from_json(wrong)
+
+
+@pytest.mark.parametrize("place", range(4))
+@pytest.mark.parametrize("others", [0.1, 1], ids=["floats", "whole"])
+def test_each_of_four_rates_counts(place, others) -> None:
+    def rates(value):
+        return tuple(value if i == place else others for i in range(4))
+
+    assert all(is_rates(rates(v)) for v in (5e-324, sys.float_info.max, 1.0))
+    assert not any(is_rates(rates(v)) for v in (0.0, -0.0, -0.1, -5e-324, math.inf, -math.inf, math.nan))
