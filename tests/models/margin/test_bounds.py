@@ -1,6 +1,7 @@
 """Rules 2 and 3: floor and cap, always last."""
 
 import math
+import sys
 
 import pytest
 
@@ -63,3 +64,26 @@ def test_the_limits_are_those_given(answer, candidate) -> None:
     tight = Limits(cap_rate=0.3, cap_multiplier=4.0, floor_of_base=1.0)
     decision = answer(candidate((0.9, 0.9, 0.05, 0.05)), limits=tight)
     assert decision.served_rates == pytest.approx((0.3, 0.2, 0.1, 0.05), rel=1e-12)
+
+
+def test_the_traces_of_floor_and_cap(answer, market, candidate) -> None:
+    seen = market(long_run_var=(0.02, 0.01, 0.20, 0.08))
+    decision = answer(candidate((0.01, 0.01, 0.01, 0.01)), seen=seen)
+    assert [(t.rule, t.side, t.kind, t.before, t.after, t.why) for t in decision.traces] == [
+        (2, "long", "initial", 0.01, 0.06, "raised to 0.6 times the base rate"),
+        (2, "long", "maintenance", 0.01, 0.03, "raised to 0.6 times the base rate"),
+        (2, "short", "initial", 0.01, 0.10, "raised to 0.5 times the long-run normal VaR"),
+        (2, "short", "maintenance", 0.01, 0.04, "raised to 0.5 times the long-run normal VaR"),
+    ]
+    decision = answer(candidate((1.5, 0.5, 2.0, 0.75)))
+    assert [(t.rule, t.side, t.kind, t.before, t.after, t.why) for t in decision.traces] == [
+        (3, "long", "initial", 1.5, 1.0, "lowered to 100% of notional"),
+        (3, "short", "initial", 2.0, 1.0, "lowered to 100% of notional"),
+        (3, "short", "maintenance", 0.75, 0.5, "lowered to 10 times the base rate"),
+    ]
+
+
+def test_where_both_floors_are_off_no_rate_is_0(answer, candidate) -> None:
+    off = Limits(floor_of_base=0.0, floor_scale=0.0)
+    decision = answer(candidate((5e-324, 5e-324, 0.2, 0.1)), limits=off)
+    assert decision.served_rates[:2] == (sys.float_info.min, sys.float_info.min)

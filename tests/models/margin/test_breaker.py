@@ -236,3 +236,17 @@ def test_a_clock_that_jumps_back_takes_it_along(step, candidate, calm, market, t
     _, state = step(candidate(NOW), now_s=t0 + HOUR, state=calm, seen=market(t0 + HOUR, **EXTREME))
     _, state = step(candidate(NOW), now_s=t0 + 1800, state=state, seen=market(t0 + HOUR))
     assert state.breaker_until_s == t0 + 1800 + HOUR
+
+
+def test_a_breaker_whose_time_is_long_over_is_forgotten(step, candidate, served, t0) -> None:
+    state = served(NOW, breaker_until_s=t0 - 100)
+    decision, after = step(candidate(LOW, made_at_s=t0 + HOUR), now_s=t0 + HOUR, state=state)
+    assert (decision.served_rates[0] < 0.20, after.breaker_until_s) == (True, None)
+
+
+def test_a_loss_of_exactly_the_999_var_trips_nothing(step, candidate, market, served, t0) -> None:
+    loss = math.log(100.0) - math.log(80.0)
+    for bound, trips in ((loss, False), (math.nextafter(loss, 0), True)):
+        state = served(NOW, open=(Open(t0, 100.0, VAR, (bound, 9.0)),))
+        _, after = step(candidate(NOW), now_s=t0 + 60, state=state, seen=market(t0 + 60, close=80.0))
+        assert (after.breaker_until_s is not None) == trips

@@ -213,3 +213,17 @@ def test_any_two_rates_an_hour_apart_keep_to_the_limits_whatever_the_tick(
             if span_s <= 86400:
                 assert end[0] <= start[0] * 1.60 * (1 + 1e-9)
     assert len(state.served) <= 24 * 4 + 3
+
+
+def test_the_reason_of_a_rise_at_once(answer, candidate, market, served, t0) -> None:
+    high = candidate((0.80, 0.40, 0.80, 0.40), made_at_s=t0 + 7200)
+    for close, why in (
+        (92.0, "the long loss of 8.34% over the last 7200 s is beyond the initial VaR of 8.00%"),
+        (109.0, "the short loss of 8.62% over the last 7200 s is beyond the initial VaR of 8.00%"),
+    ):
+        decision = answer(high, now_s=t0 + 7200, state=served(NOW), seen=market(t0 + 7200, close=close))
+        assert [(t.rule, t.why) for t in decision.traces] == [(10, f"rises at once: {why}")] * 4
+    soon = candidate((0.80, 0.40, 0.80, 0.40))
+    decision = answer(soon, now_s=t0 + 60, state=served(NOW), seen=market(t0 + 60, close=95.0))
+    why = "the long loss of 5.13% over the last 60 s is beyond the maintenance VaR of 4.00%"
+    assert decision.traces[0].why == f"rises at once: {why}"

@@ -4,6 +4,7 @@ import sys
 
 import pytest
 
+from models.margin.draft import Rule
 from models.margin.limits import Limits
 from models.margin.overrides import Override
 from models.margin.types import (
@@ -151,11 +152,23 @@ def test_rules_that_moved_nothing_are_not_named(answer, candidate) -> None:
 
 @pytest.mark.parametrize(
     "kind",
-    [Tail, Candidate, Candidates, MarketState, EngineState, Inputs, Decision, Limits, Override, Overrides],
+    [
+        Tail,
+        Candidate,
+        Candidates,
+        MarketState,
+        EngineState,
+        Inputs,
+        Decision,
+        Limits,
+        Override,
+        Overrides,
+        Rule,
+    ],
 )
 def test_values_are_frozen(kind) -> None:
     assert kind.__dataclass_params__.frozen
-    assert kind is Limits or "__slots__" in vars(kind)
+    assert kind in (Limits, Rule) or "__slots__" in vars(kind)
 
 
 def test_a_candidate_says_no_more_than_it_was_told() -> None:

@@ -296,3 +296,17 @@ def test_without_a_clock_time_stands_where_it_was_last(answer, candidate, market
     state = EngineState(served=served, rates=GOOD, rung="champion", mode="fresh")
     assert answer(candidate(GOOD), now_s=None, state=state, seen=market(t0)).decided_at_s == t0
     assert answer(candidate(GOOD), now_s=None, seen=market(t0)).decided_at_s == 0.0
+
+
+@pytest.mark.parametrize(
+    ("interval_s", "mode"),
+    [
+        (86400.0, "fresh"),
+        (math.nextafter(86400.0, 1e6), "dead"),
+        (0.5, "fresh"),
+        (-60.0, "dead"),
+        (0.0, "dead"),
+    ],
+)
+def test_rule_6_a_bar_lasts_a_day_at_most(answer, market, candidate, interval_s, mode) -> None:
+    assert answer(candidate(GOOD), seen=market(interval_s=interval_s)).mode == mode
