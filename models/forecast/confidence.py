@@ -41,6 +41,9 @@ NEAR_SHARE = 0.005
 #: The share of the inputs that lie a whole width outside their range at drift 1. Market, leader and clock are
 #: among the inputs of every contract and know nothing of one contract's broken feed, so it is well below 1.
 FAR_SHARE = 0.15
+#: A model with fewer inputs is judged as if it had so many, the others inside: one volatility at a record is
+#: a market at a record and no drift.
+LEAST_INPUTS = 20
 #: Of the training rows, this share has a spread that takes no confidence.
 USUAL = 0.99
 #: Confidence is gone at this multiple of the largest usual spread.
@@ -97,7 +100,7 @@ class Confidence:
         with np.errstate(divide="ignore", invalid="ignore"):
             widths = np.minimum(outside / (self.high - self.low), 1.0)
         far = np.where(outside > slack, widths, 0.0)  # NaN is not above
-        count = np.maximum((~np.isnan(values)).sum(axis=1), 1)
+        count = np.maximum((~np.isnan(values)).sum(axis=1), LEAST_INPUTS)
         drift = np.clip((far.sum(axis=1) / count - NEAR_SHARE) / (FAR_SHARE - NEAR_SHARE), 0.0, 1.0)
         return Trust((1.0 - drift) * self._agreement(forecast), drift)
 

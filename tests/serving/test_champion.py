@@ -207,7 +207,7 @@ def test_what_was_said_is_judged_by_what_was_usual(champion: Callable[..., Champ
     volatility = frame["ewma_volatility"][-1]
     # Of the first the volatility is the largest usual one, of the second it lies outside.
     first, second = (volatility[0], volatility[1]) if volatility[0] < volatility[1] else volatility[::-1]
-    usual = Confidence(("ewma_volatility",), np.array([0.0]), np.array([first]), None)
+    usual = Confidence(("ewma_volatility",) * 20, np.zeros(20), np.full(20, first), None)
     judged = replace(made, artifact=replace(made.artifact, confidence=usual)).trust(frame, said)
     calm, wild = (market.symbols[i] for i in np.argsort(volatility))
     drift = min(1.0, (second / first - 1 - NEAR_SHARE) / (FAR_SHARE - NEAR_SHARE))

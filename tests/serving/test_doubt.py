@@ -23,7 +23,7 @@ def unsure(champion: Champion, drift: float) -> Champion:
     """The champion with a range that ends so far below any volatility that everything has this drift."""
     # So many widths outside, nearly: volatility is small beside 1.
     width = 1.0 / (NEAR_SHARE + (FAR_SHARE - NEAR_SHARE) * drift)
-    usual = Confidence(("ewma_volatility",), np.array([-1.0 - width]), np.array([-1.0]), None)
+    usual = Confidence(("ewma_volatility",) * 20, np.full(20, -1.0 - width), np.full(20, -1.0), None)
     return replace(champion, artifact=replace(champion.artifact, confidence=usual))
 
 

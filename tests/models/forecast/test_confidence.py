@@ -66,9 +66,10 @@ class Reader(TailModel):
         raise NotImplementedError(folder)
 
 
-TEN = tuple("abcdefghij")
-#: Ten inputs between 0 and 2.
-USUAL = Confidence(TEN, np.zeros(10), np.full(10, 2.0), 0.1)
+TWENTY = tuple("abcdefghijklmnopqrst")
+#: Twenty inputs between 0 and 2.
+USUAL = Confidence(TWENTY, np.zeros(20), np.full(20, 2.0), 0.1)
+ORDINARY = [1.0] * 20
 
 
 @pytest.mark.parametrize(
@@ -76,18 +77,18 @@ USUAL = Confidence(TEN, np.zeros(10), np.full(10, 2.0), 0.1)
     [
         ({}, 0.0),
         ({"a": 2.0, "b": 0.0}, 0.0),  # at the ends
-        ({"a": 2.1}, 0.0),  # 0.05 of a width, in a tenth of the inputs, counts as none
-        ({"a": 3.55}, 0.5),  # 0.775 of a width: 0.0775, half way from 0.005 to 0.15
-        ({"a": -1.55}, 0.5),
-        ({"a": 4.0}, 0.095 / 0.145),
-        ({"a": 1e9}, 0.095 / 0.145),  # one input alone is no more than one
-        ({"a": 2.75, "b": -0.8}, 0.5),
-        ({"a": 9.0, "b": 9.0}, 1.0),
-        ({"a": np.inf}, 0.095 / 0.145),
+        ({"a": 2.2}, 0.0),  # a tenth of a width in a twentieth of the inputs counts as none
+        ({"a": 3.65}, 0.25),  # 0.825 of a width: 0.04125, a quarter of the way from 0.005 to 0.15
+        ({"a": -1.65}, 0.25),
+        ({"a": 4.0}, 0.045 / 0.145),
+        ({"a": 1e9}, 0.045 / 0.145),  # one input alone is no more than one
+        ({"a": np.inf}, 0.045 / 0.145),
+        ({"a": 4.0, "b": -1.1}, 0.5),
+        ({"a": 9.0, "b": 9.0, "c": 9.0}, 1.0),
     ],
 )
 def test_drift_is_the_share_of_inputs_far_outside(moved: dict[str, float], drift: float) -> None:
-    frame = frame_of([[moved.get(name, 1.0) for name in TEN]], TEN)
+    frame = frame_of([[moved.get(name, 1.0) for name in TWENTY]], TWENTY)
     found = USUAL.judge(frame, forecast_of(frame))
     assert found.drift == pytest.approx([drift])
     assert found.confidence == pytest.approx([1 - drift])
@@ -97,19 +98,19 @@ def test_drift_is_the_share_of_inputs_far_outside(moved: dict[str, float], drift
     ("spread", "confidence"), [(0.0, 1.0), (0.1, 1.0), (0.125, 0.5), (0.15, 0.0), (9.0, 0.0)]
 )
 def test_confidence_falls_where_the_members_disagree(spread: float, confidence: float) -> None:
-    frame = frame_of([[1.0] * 10], TEN)
+    frame = frame_of([ORDINARY], TWENTY)
     found = USUAL.judge(frame, forecast_of(frame, [spread]))
     assert found.confidence == pytest.approx([confidence])
     assert found.drift == pytest.approx([0.0])
 
 
 def test_drift_takes_confidence_too() -> None:
-    frame = frame_of([[3.55] + [1.0] * 9], TEN)
+    frame = frame_of([[9.0, 3.1, *ORDINARY[2:]]], TWENTY)
     assert USUAL.judge(frame, forecast_of(frame, [0.125])).confidence == pytest.approx([0.5 * 0.5])
 
 
 def test_without_members_only_the_range_counts() -> None:
-    frame = frame_of([[1.0] * 10], TEN)
+    frame = frame_of([ORDINARY], TWENTY)
     for usual, forecast in (
         (USUAL, forecast_of(frame)),
         (replace(USUAL, spread=None), forecast_of(frame, [9.0])),
@@ -118,19 +119,28 @@ def test_without_members_only_the_range_counts() -> None:
 
 
 def test_what_is_missing_is_neither_inside_nor_outside() -> None:
-    rows = [[9.0] + [np.nan] * 5 + [1.0] * 4, [np.nan] * 10]
-    frame = frame_of(rows, TEN)
-    assert USUAL.judge(frame, forecast_of(frame)).drift == pytest.approx([1.0, 0.0])  # a fifth, none
+    names = (*TWENTY, *(letter.upper() for letter in TWENTY))
+    usual = Confidence(names, np.zeros(40), np.full(40, 2.0), None)
+    far = [9.0, 9.0]
+    frame = frame_of([far + [1.0] * 38, far + [np.nan] * 20 + [1.0] * 18, [np.nan] * 40], names)
+    found = usual.judge(frame, forecast_of(frame)).drift
+    assert found == pytest.approx([0.045 / 0.145, 0.095 / 0.145, 0.0])
+
+
+def test_a_model_of_few_inputs_is_not_far_out_where_one_is() -> None:
+    one = Confidence(("a",), np.zeros(1), np.full(1, 2.0), None)
+    frame = frame_of([[4.0], [9.0]], ("a",))
+    assert one.judge(frame, forecast_of(frame)).drift == pytest.approx([0.045 / 0.145] * 2)
 
 
 def test_of_an_input_that_never_moved_any_other_value_is_far_out_and_a_rounding_is_not() -> None:
-    usual = Confidence(TEN, np.full(10, 0.3), np.full(10, 0.3), None)
-    frame = frame_of([[0.3 + 1e-9] * 10, [0.3] * 9 + [0.31]], TEN)
-    assert usual.judge(frame, forecast_of(frame)).drift == pytest.approx([0.0, 0.095 / 0.145])
+    usual = Confidence(TWENTY, np.full(20, 0.3), np.full(20, 0.3), None)
+    frame = frame_of([[0.3 + 1e-9] * 20, [0.3] * 19 + [0.31]], TWENTY)
+    assert usual.judge(frame, forecast_of(frame)).drift == pytest.approx([0.0, 0.045 / 0.145])
 
 
 def test_each_row_of_the_forecast_is_judged_by_its_own_inputs() -> None:
-    frame = frame_of([[1.0] * 10, [9.0] * 10, [1.0] * 10], TEN)
+    frame = frame_of([ORDINARY, [9.0] * 20, ORDINARY], TWENTY)
     whole = forecast_of(frame)
     some = TailForecast(whole.rows[[1, 2]], whole.horizons, whole.levels, whole.var[:2], whole.es[:2])
     assert USUAL.judge(frame, some).drift.tolist() == [1.0, 0.0]
