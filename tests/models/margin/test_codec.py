@@ -138,6 +138,7 @@ def test_a_memory_has_rates_exactly_where_something_was_served() -> None:
         ({"breaker_until_s": math.inf}, "breaker_until_s is inf"),
         ({"resumed_s": "now"}, "resumed_s is 'now'"),
         ({"base_rates": [0.1, 0.1, 0.1, 0.0]}, "base_rates is .* four finite numbers above 0"),
+        ({"open": [{"time_s": 0.0, "close": -1.0, "var": [0.1] * 4, "breaker": None}]}, "close is -1.0"),
         ({"rung": "best"}, "rung is 'best'"),
         ({"health": {}}, "health is .* an object with exactly"),
         ({"health": plain(Health(waiting=Judged(0.0, 0.0, (0.1, 0.1))))}, "health.waiting.close is 0.0"),

@@ -207,3 +207,13 @@ def test_no_multiplier_leaves_the_bounds(answer, candidate, orders, multiplier) 
     for limits in (Limits(), Limits(floor_of_base=0.0, floor_scale=0.0)):
         decision = answer(candidate(NOW), overrides=given, limits=limits)
         assert all(0 < r <= 1 for r in decision.served_rates)
+
+
+def test_of_several_orders_of_a_kind_the_first_is_named(answer, candidate, served, orders, t0) -> None:
+    frozen = answer(candidate(HIGH), state=served(NOW), overrides=orders(("freeze",), ("freeze",)))
+    assert whys(frozen)[0][2] == "frozen by freeze-0: as the desk asks"
+    killed = Overrides((Override("a", "kill", "first", t0 + 60), Override("b", "kill", "second", t0 + 60)))
+    assert whys(answer(overrides=killed))[-1][2] == "kill switch a: first"
+    twice = Overrides((Override("a", "freeze", "first", t0 + 60), Override("b", "freeze", "second", t0 + 60)))
+    decision = answer(candidate(HIGH), state=served(NOW), overrides=twice)
+    assert whys(decision)[-1][2] == "frozen by a: first"
