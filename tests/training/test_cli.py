@@ -12,6 +12,7 @@ from features.sources.simulated import simulate
 from models.artifact import read_info
 from models.registry import Registry
 from training.cli import main
+from training.evaluation import FORECAST_COLUMNS
 from training.lock import locked
 
 Captured = pytest.CaptureFixture[str]
@@ -36,7 +37,7 @@ def test_backtest_writes_the_table_and_prints_the_scores(
     arguments += ["--levels", "0.975,0.99", "--start", "2024-04-10", "--end", "2024-04-20"]
     assert main([*arguments, "--models", "ewma", "--out", str(out)]) == 0
     table = pd.read_parquet(out)
-    assert table.columns.tolist() == ["time", "symbol", "horizon", "side", "level", "model", "var", "es"]
+    assert table.columns.tolist() == [*FORECAST_COLUMNS, "confidence", "drift"]
     assert (table["time"].min(), table["time"].max()) == tuple(
         pd.Timestamp(t, tz="UTC") for t in ("2024-04-10", "2024-04-20")
     )

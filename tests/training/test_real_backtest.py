@@ -9,7 +9,7 @@ import pytest
 
 from features.sources.parquet import read_folder
 from training.cli import main
-from training.evaluation import common_rows, summary, with_losses
+from training.evaluation import FORECAST_COLUMNS, common_rows, summary, with_losses
 
 
 @pytest.mark.realdata
@@ -27,7 +27,7 @@ def test_gbm_beats_ewma_where_it_should_and_is_nowhere_worse(real_data: Path, tm
     }
     assert main(["backtest", *(part for pair in arguments.items() for part in pair)]) == 0
     table = pd.read_parquet(out)
-    assert list(table.columns) == ["time", "symbol", "horizon", "side", "level", "model", "var", "es"]
+    assert list(table.columns) == [*FORECAST_COLUMNS, "confidence", "drift"]
     market = read_folder(bars)
     rows = summary(common_rows(with_losses(table, market)), market.interval)
     gbm = rows[rows["model"] == "gbm"].set_index(["horizon", "level"])
