@@ -57,6 +57,7 @@ def test_cap_is_the_most_that_rule_3_allows(answer, market) -> None:
     decision = answer(seen=market(known_symbol=False))
     assert decision.rung == "cap"
     assert decision.served_rates == (1.0, 0.5, 1.0, 0.5)
+    assert decision.traces[-1].why == "cap answers; no forecast by champion, last_good, rules"
 
 
 @pytest.mark.parametrize("rung", ["last_good", "rules"])
