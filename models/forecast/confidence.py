@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from features.pipeline import FeatureFrame
@@ -88,10 +89,12 @@ class Confidence:
     def judge(self, features: FeatureFrame, forecast: TailForecast) -> Trust:
         """Of each row of ``forecast``, which was made from ``features``. Raises ``KeyError`` where an input
         is not among the features, ``ValueError`` where a row is not."""
-        at = features.rows().get_indexer(forecast.rows)
-        if (at < 0).any():
+        time = features.times.get_indexer(pd.DatetimeIndex(forecast.rows.get_level_values("time")))
+        symbol = pd.Index(features.symbols).get_indexer(forecast.rows.get_level_values("symbol"))
+        at, absent = time * len(features.symbols) + symbol, (time < 0) | (symbol < 0)
+        if absent.any():
             raise ValueError(
-                f"{forecast.rows[int(np.argmin(at))]} is forecast and not among the features; judge a "
+                f"{forecast.rows[int(np.argmax(absent))]} is forecast and not among the features; judge a "
                 f"forecast with the features that it was made from"
             )
         values = features.matrix(self.inputs)[at]
