@@ -27,7 +27,11 @@ HOUR = 3600.0
 BASE = (0.10, 0.05, 0.10, 0.05)
 VAR = (0.08, 0.04, 0.08, 0.04)
 #: A fall is followed at once, by 5 % an hour, and every change is published.
-STEPS_ALONE = Limits(release_ratio=0.0, publish_step=0.0, down_limit_1h=0.05)
+STEPS_ALONE = Limits(
+    release_ratio=0.0, publish_step=0.0, down_limit_1h=0.05, up_limit_1h=0.25, up_limit_24h=0.60
+)
+#: What ``step`` and ``answer`` decide by unless told otherwise: steps up that are easily computed by hand.
+USUAL = Limits(up_limit_1h=0.25, up_limit_24h=0.60)
 
 
 @pytest.fixture
@@ -95,7 +99,7 @@ def step(market: Callable[..., MarketState]) -> Callable[..., tuple[Decision, En
         return decide(
             Candidates(**{c.rung: c for c in given}),
             market(now_s) if seen is None else seen,
-            limits or Limits(),
+            limits or USUAL,
             overrides or Overrides(),
             state or EngineState(),
             now_s,

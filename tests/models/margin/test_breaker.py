@@ -14,6 +14,7 @@ HIGH = (0.80, 0.40, 0.80, 0.40)
 LOW = (0.10, 0.05, 0.10, 0.05)
 VAR = (0.9, 0.9, 0.9, 0.9)  # out of reach, so that rule 10's own breach stays out of these tests
 HOUR = 3600.0
+OFF = Limits(breaker_s=0.0, up_limit_1h=0.25, up_limit_24h=0.60)
 EXTREME = {"last_return": -0.2, "extreme_losses": (0.1, 0.1)}
 
 
@@ -193,7 +194,7 @@ def test_how_long_it_holds_is_a_limit(step, candidate, market, calm, t0) -> None
     seen = market(t0 + 60, **EXTREME)
     _, state = step(candidate(NOW), now_s=t0 + 60, state=calm, seen=seen, limits=Limits(breaker_s=60))
     assert state.breaker_until_s == t0 + 120
-    decision, state = step(candidate(HIGH), now_s=t0 + 60, state=calm, seen=seen, limits=Limits(breaker_s=0))
+    decision, state = step(candidate(HIGH), now_s=t0 + 60, state=calm, seen=seen, limits=OFF)
     assert (decision.served_rates[0], state.breaker_until_s) == (0.25, None)
 
 
@@ -201,7 +202,7 @@ def test_it_frees_a_rise_from_initial_first_resume_grace_and_budget(
     answer, candidate, market, served, t0
 ) -> None:
     state = served(NOW, resumed_s=t0)
-    slow = Limits(maintenance_delay_s=HOUR)
+    slow = Limits(maintenance_delay_s=HOUR, up_limit_1h=0.25, up_limit_24h=0.60)
     book = ((0.15, 1.0),)
     calm = market(t0 + 60, positions=(book, book))
     held = answer(candidate(HIGH), now_s=t0 + 60, state=state, seen=calm, limits=slow)

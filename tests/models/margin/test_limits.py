@@ -12,7 +12,7 @@ def test_defaults_are_those_of_the_safety_rules() -> None:
     assert (limits.cap_rate, limits.cap_multiplier) == (1.0, 10.0)
     assert (limits.forecast_valid_bars, limits.forecast_valid_s) == (2, 900.0)
     assert (limits.degraded_after_bars, limits.stale_after_bars, limits.dead_after_bars) == (1.0, 2.0, 6.0)
-    assert (limits.up_limit_1h, limits.up_limit_24h, limits.down_limit_1h) == (0.25, 0.60, 0.25)
+    assert (limits.up_limit_1h, limits.up_limit_24h, limits.down_limit_1h) == (0.50, 4.0, 0.25)
     assert limits.static_stress_factor == 2.0
 
 
@@ -28,7 +28,7 @@ def test_defaults_are_those_of_the_safety_rules() -> None:
         ({"cap_rate": 0.0}, "above 0"),
         ({"cap_multiplier": 0.5}, "at least 1"),
         ({"down_limit_1h": 1.0}, "at most 0.99"),
-        ({"up_limit_1h": 0.7}, "at most up_limit_24h, which is 0.6"),
+        ({"up_limit_1h": 4.1}, "at most up_limit_24h, which is 4.0"),
         ({"stale_after_bars": 7.0}, "at most dead_after_bars, which is 6.0"),
         ({"rules_warm_up_bars": 501}, "at most model_warm_up_bars, which is 500"),
         ({"static_stress_factor": 0.5}, "at least 1"),

@@ -57,7 +57,9 @@ def test_the_words_name_side_and_rates(answer, candidate) -> None:
 def test_the_old_decision_stands_in_its_last_second(answer, candidate, served, t0) -> None:
     crossed = candidate(CROSSED, made_at_s=t0 + 7200)
     for now_s, rung in ((t0 + 7200, "champion"), (t0 + 7200.5, "static")):
-        decision = answer(crossed, now_s=now_s, state=served(OLD), limits=Limits(up_limit_1h=0.6))
+        decision = answer(
+            crossed, now_s=now_s, state=served(OLD), limits=Limits(up_limit_1h=0.6, up_limit_24h=0.6)
+        )
         assert decision.rung == rung
 
 
@@ -65,7 +67,8 @@ def test_a_crossed_rules_forecast_does_not_part_the_pair_of_the_model(answer, ca
     # Rule 10 holds nothing below the rules engine's need: 0.18 for maintenance must lift initial too.
     rules = candidate((0.10, 0.18, 0.10, 0.05), "rules")
     model = candidate((0.80, 0.40, 0.80, 0.40))
-    wide = Limits(band_low=0.001, band_high=1000.0)  # or rule 4 would hold the short at twice 10 % and 5 %
+    # Or rule 4 would hold the short at twice 10 % and 5 %.
+    wide = Limits(band_low=0.001, band_high=1000.0, up_limit_1h=0.25, up_limit_24h=0.60)
     decision = answer(model, rules, now_s=t0 + 60, state=served((0.11, 0.10, 0.20, 0.10)), limits=wide)
     assert decision.rung == "champion"
     assert decision.served_rates == pytest.approx((0.18, 0.18, 0.25, 0.125), rel=1e-12)

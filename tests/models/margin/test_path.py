@@ -9,7 +9,7 @@ from models.margin.types import Candidates, EngineState, Overrides, Served
 
 NOW = (0.20, 0.10, 0.20, 0.10)
 #: No model lies outside this band.
-NO_BAND = Limits(band_low=0.001, band_high=1000.0)
+NO_BAND = Limits(band_low=0.001, band_high=1000.0, up_limit_1h=0.25, up_limit_24h=0.60)
 
 
 def test_the_first_decision_has_no_path(answer, candidate) -> None:
@@ -52,7 +52,7 @@ def test_up_by_sixty_percent_within_a_day(candidate, market, served, steps_alone
     assert rates[:48] == pytest.approx(expected, rel=1e-12)
 
 
-def test_the_reference_is_the_lowest_rate_of_the_window(candidate, market, t0) -> None:
+def test_the_reference_is_the_lowest_rate_of_the_window(candidate, market, steps_alone, t0) -> None:
     # An hour ago 0.20, half an hour ago 0.195: the step of an hour begins at 0.195.
     lower = (0.195, 0.10, 0.20, 0.10)
     state = EngineState(
@@ -66,7 +66,7 @@ def test_the_reference_is_the_lowest_rate_of_the_window(candidate, market, t0) -
     )
     high = candidate((0.9, 0.4, 0.9, 0.4), made_at_s=t0 + 3600)
     decision, _ = decide(
-        Candidates(champion=high), market(t0 + 3600), Limits(), Overrides(), state, t0 + 3600
+        Candidates(champion=high), market(t0 + 3600), steps_alone, Overrides(), state, t0 + 3600
     )
     assert decision.served_rates == pytest.approx((0.24375, 0.125, 0.25, 0.125), rel=1e-12)
 
