@@ -74,8 +74,8 @@ class Limits:
     model_warm_up_bars: int = _limit(500)
     rules_warm_up_bars: int = _limit(250)
     #: Rule 10: the most a rate rises within 1 and 24 hours, relative to the lowest served in that time ...
-    up_limit_1h: Ratio = _limit(0.25)
-    up_limit_24h: Ratio = _limit(0.60, most=100)
+    up_limit_1h: Ratio = _limit(0.50)
+    up_limit_24h: Ratio = _limit(4.0, most=100)
     #: ... and the most it falls in an hour.
     down_limit_1h: Ratio = _limit(0.25, most=0.99)
     #: The engine remembers one served rate for each such stretch of the last 24 hours.
