@@ -35,14 +35,17 @@ def floor(case: Inputs, draft: Draft) -> Draft:
 
 def floor_rates(case: Inputs, base_rates: Rates) -> Rates:
     """The least that rule 2 allows; above 0 even where the limits of both its parts are 0."""
-    scale, known = case.limits.floor_scale, case.market.long_run_var
+    share, scale, known = case.limits.floor_of_base, case.limits.floor_scale, case.market.long_run_var
     a, b, c, d = known if is_rates(known) else ZEROS
-    normal = (max(a, b), b, max(c, d), d)  # the longer horizon's VaR is the larger; insist
-    a, b, c, d = (
-        max(case.limits.floor_of_base * base, scale * var, _LEAST)
-        for base, var in zip(base_rates, normal, strict=True)
+    long_initial, long_maintenance, short_initial, short_maintenance = base_rates
+    return (
+        max(
+            share * long_initial, scale * a, scale * b, _LEAST
+        ),  # the longer horizon's VaR is the larger; insist
+        max(share * long_maintenance, scale * b, _LEAST),
+        max(share * short_initial, scale * c, scale * d, _LEAST),
+        max(share * short_maintenance, scale * d, _LEAST),
     )
-    return a, b, c, d
 
 
 @rule(3, "absolute cap", "bounds")

@@ -125,8 +125,9 @@ def is_worse(rung: str, than: str) -> bool:
 
 def cap_rates(base_rates: Rates, limits: Limits) -> Rates:
     """The most that rule 3 allows: ``min(cap_rate, cap_multiplier x base)``."""
-    a, b, c, d = (min(limits.cap_rate, limits.cap_multiplier * base) for base in base_rates)
-    return a, b, c, d
+    most, times = limits.cap_rate, limits.cap_multiplier
+    a, b, c, d = base_rates
+    return min(most, times * a), min(most, times * b), min(most, times * c), min(most, times * d)
 
 
 def known_interval_s(case: Inputs) -> float | None:

@@ -154,13 +154,13 @@ def _with(served: tuple[Served, ...], newest: Served, step_s: float) -> tuple[Se
     """Append a decision; thin the older ones to one a step (the lowest rates, the highest asked for), drop
     those out of every window.
     """
-    kept = list(served)
-    if len(kept) > 1 and kept[-2].time_s // step_s == kept[-1].time_s // step_s:
-        last, first = kept.pop(), kept.pop()
+    if len(served) > 1 and served[-2].time_s // step_s == served[-1].time_s // step_s:
+        first, last = served[-2:]
         asked = None if first.asked is None or last.asked is None else _by(max, first.asked, last.asked)
-        kept.append(Served(first.time_s, _by(min, first.rates, last.rates), asked))
-    kept.append(newest)
-    return tuple(kept[in_force_at(kept, newest.time_s - MEMORY_S) :])
+        served = (*served[:-2], Served(first.time_s, _by(min, first.rates, last.rates), asked))
+    served = (*served, newest)
+    start = in_force_at(served, newest.time_s - MEMORY_S)
+    return served[start:] if start else served
 
 
 def _since(case: Inputs, rates: Rates) -> Rates:
@@ -168,10 +168,10 @@ def _since(case: Inputs, rates: Rates) -> Rates:
     state, now_s = case.state, case.now_s
     if state.rates is None or state.since_s is None:
         return now_s, now_s, now_s, now_s
-    a, b, c, d = (
-        since_s if rate == before else now_s
-        for rate, before, since_s in zip(rates, state.rates, state.since_s, strict=True)
-    )
+    if rates == state.rates:
+        return state.since_s
+    changed = zip(rates, state.rates, state.since_s, strict=True)
+    a, b, c, d = [since_s if rate == before else now_s for rate, before, since_s in changed]
     return a, b, c, d
 
 

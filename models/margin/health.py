@@ -62,11 +62,19 @@ def _judged(case: Inputs, draft: Draft, known: Health) -> Health:
         return known._replace(waiting=None)
     rise = math.log(draft.close) - math.log(waiting.close)
     number, oldest = known.judged + 1, known.judged + 1 - case.limits.health_window
-    long, short = (
-        tuple(n for n in (*old, number) if n > oldest and (n < number or loss > var))
-        for old, loss, var in zip(known.breaches, (-rise, rise), waiting.var, strict=True)
+    (long, short), (long_var, short_var) = known.breaches, waiting.var
+    breaches = (
+        _counted(long, -rise > long_var, number, oldest),
+        _counted(short, rise > short_var, number, oldest),
     )
-    return Health(number, (long, short), None, known.distrusted)
+    return Health(number, breaches, None, known.distrusted)
+
+
+def _counted(old: tuple[int, ...], breached: bool, number: int, oldest: int) -> tuple[int, ...]:
+    """The numbers of the breaches within the window, with this one where it is one."""
+    if old and old[0] <= oldest:
+        old = tuple(n for n in old if n > oldest)
+    return (*old, number) if breached else old
 
 
 def _waiting(case: Inputs, draft: Draft, known: Health) -> Health:

@@ -34,9 +34,10 @@ def release(case: Inputs, draft: Draft) -> Draft:
         a, b, c, d = map(max, zip(asked, *(entry.asked or entry.rates for entry in recent), strict=True))
         asked = (a, b, c, d)
     after, whys = list(draft.rates), [""] * len(VALUES)
+    stays = f"stays: less than {limits.release_ratio:.0%} below is asked for"
     for i in falling:
         if asked[i] > last[i] * (1.0 - limits.release_ratio):
-            after[i], whys[i] = last[i], f"stays: less than {limits.release_ratio:.0%} below is asked for"
+            after[i], whys[i] = last[i], stays
         elif asked[i] > draft.rates[i]:
             after[i] = min(asked[i], last[i])
             whys[i] = f"falls to what was asked for during {limits.fall_after_s / HOUR_S:g} h"
@@ -69,40 +70,40 @@ def step_limits(case: Inputs, draft: Draft) -> Draft:
         ceilings = _ceilings(case, draft, last)
         held = [i for i in rising if draft.rates[i] > ceilings[i]]
         urgent = held and (draft.urgent or breach(case, draft.close))
-        for i in held:
-            if urgent:
-                whys[i] = f"rises at once: {urgent}"
-                continue
-            after[i] = ceilings[i]
-            whys[i] = (
+        why = f"rises at once: {urgent}"
+        if held and not urgent:
+            why = (
                 f"rises by no more than {limits.up_limit_1h:.0%} in 1 h and {limits.up_limit_24h:.0%} in "
                 f"24 h, unless the rules engine requires more"
             )
-    for i in range(len(VALUES)):
-        if draft.rates[i] >= last[i]:
-            continue
-        if draft.hold:
+        for i in held:
+            whys[i] = why
+            if not urgent:
+                after[i] = ceilings[i]
+    falling = [i for i in range(len(VALUES)) if draft.rates[i] < last[i]]
+    if falling and draft.hold:
+        for i in falling:
             after[i], whys[i] = last[i], f"does not fall: {draft.hold}"
-            continue
-        lowest = last[i] * _fall(case, i)
-        if draft.rates[i] < lowest:
-            after[i], whys[i] = lowest, f"falls by no more than {limits.down_limit_1h:.0%} an hour"
+    elif falling:
+        factors, why = _falls(case), f"falls by no more than {limits.down_limit_1h:.0%} an hour"
+        for i in falling:
+            if draft.rates[i] < last[i] * factors[i]:
+                after[i], whys[i] = last[i] * factors[i], why
     return draft.move(step_limits, after, whys)
 
 
-def _fall(case: Inputs, value: int) -> float:
-    """The factor by which a value may fall now."""
+def _falls(case: Inputs) -> list[float]:
+    """The factor by which each value may fall now."""
     state, limits = case.state, case.limits
     longest_s = max(HOUR_S, known_interval_s(case) or 0.0)
     an_hour = 1.0 - limits.down_limit_1h
-    factor = an_hour ** (min(case.now_s - state.served[-1].time_s, longest_s) / HOUR_S)
+    factor = float(an_hour ** (min(case.now_s - state.served[-1].time_s, longest_s) / HOUR_S))
     # Decisions in quick succession: falls of less than a publish step would be held back for ever.
     least = 1.0 - limits.publish_step
-    if factor > least and state.since_s is not None:
-        stood_s = min(case.now_s - state.since_s[value], longest_s)
-        if an_hour ** (stood_s / HOUR_S) <= least:
-            return least
-    return float(factor)
+    if factor <= least or state.since_s is None:
+        return [factor] * len(VALUES)
+    stood_s = [min(case.now_s - since_s, longest_s) for since_s in state.since_s]
+    return [least if an_hour ** (s / HOUR_S) <= least else factor for s in stood_s]
 
 
 def _ceilings(case: Inputs, draft: Draft, last: Rates) -> list[float]:
