@@ -41,8 +41,24 @@ def label_times(axis: Axes) -> None:
 
 
 def save(figure: Figure, out: Path) -> Path:
-    """Write the figure whole or not at all."""
+    """Write the figure whole or not at all; its layout, if it has one, is settled first and stays."""
+    _settle(figure)
     with written_whole(out) as draft:
         suffix = out.suffix.lower()
         figure.savefig(draft, dpi=130, format=suffix[1:], metadata=_TIMES.get(suffix, {}))
     return out
+
+
+def _settle(figure: Figure) -> None:
+    """Lay the figure out once and round the places of its axes.
+
+    The solver behind the constrained layout takes its terms in the order of their addresses in memory, so
+    that the last bits of a place differ from run to run; an SVG names its clip paths by those bits.
+    """
+    if figure.get_layout_engine() is None:
+        return
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for axis in figure.axes:
+        left, bottom, width, height = (round(length, 6) for length in axis.get_position(original=True).bounds)
+        axis.set_position((left, bottom, width, height))
