@@ -52,7 +52,7 @@ def policy_command(
     downs: Annotated[str, typer.Option(help="down_limit_1h, comma-separated")] = "0.05,0.25",
     ups: Annotated[
         str, typer.Option(help="up_limit_1h:up_limit_24h, comma-separated pairs")
-    ] = "0.25:0.6,1:4",
+    ] = "0.25:0.6,0.5:4",
     by: Annotated[
         str,
         typer.Option(help="procyclicality by rise_1d, rise_5d, rise_30d, peak_to_trough or changes"),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from models.margin.limits import Limits
 from training.cli import main
+from training.commands.policy import policy_command
 from training.margin.requirements import MARGIN_COLUMNS
 from training.margin.table import read_margins
 
@@ -114,8 +117,12 @@ def test_policy_prints_and_keeps_the_frontier(
 ) -> None:
     out = tmp_path / "policy"
     policy = ["policy", *stored(backtested, bars_folder)[1:-2], "--out", str(out)]
-    policy += ["--scales", "1,1.5", "--floors", "0.6", "--releases", "0.15", "--downs", "0.25"]
-    assert main([*policy, "--ups", "0.25:0.6"]) == 0
+    # The grid is around the shipped policy, whatever that is.
+    own = Limits()
+    policy += ["--scales", "1,1.5", "--floors", f"{own.floor_of_base}", "--releases", f"{own.release_ratio}"]
+    policy += ["--downs", f"{own.down_limit_1h}"]
+    ups = f"{own.up_limit_1h}:{own.up_limit_24h}"
+    assert main([*policy, "--ups", ups]) == 0
     printed = capsys.readouterr().out
     assert "2 policies of ewma through the engine, 2024-04-20 to 2024-04-23: scale 1, 1.5." in printed
     assert "maintenance: the shipped policy" in printed
@@ -124,10 +131,22 @@ def test_policy_prints_and_keeps_the_frontier(
     }
     # More values are added to what there is.
     before = pd.read_parquet(out / "policies.parquet")
-    assert main([*policy, "--ups", "0.25:0.6,1:4", "--by", "changes"]) == 0
+    assert main([*policy, "--ups", f"{ups},{own.up_limit_1h / 2}:{own.up_limit_24h}", "--by", "changes"]) == 0
     after = pd.read_parquet(out / "policies.parquet")
     assert (len(before), len(after)) == (4, 8)
     pd.testing.assert_frame_equal(after.iloc[:4], before)
+
+
+def test_the_grid_that_nobody_asks_for_is_around_the_shipped_policy() -> None:
+    own, options = Limits(), inspect.signature(policy_command).parameters
+    for option, value in (
+        ("scales", "1"),
+        ("floors", f"{own.floor_of_base:g}"),
+        ("releases", f"{own.release_ratio:g}"),
+        ("downs", f"{own.down_limit_1h:g}"),
+        ("ups", f"{own.up_limit_1h:g}:{own.up_limit_24h:g}"),
+    ):
+        assert value in options[option].default.split(","), option
 
 
 def test_impossible_grids_are_refused_before_anything_is_read(

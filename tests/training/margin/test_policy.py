@@ -28,7 +28,10 @@ HOURS = 24 * 30
 FIRST = HOURS - 120
 MARGIN = MarginSettings(
     default_base_rate={"initial": 0.06, "maintenance": 0.03},
-    limits={"model_warm_up_bars": 0, "rules_warm_up_bars": 0, "floor_of_base": 0.5},
+    limits={
+        **{"model_warm_up_bars": 0, "rules_warm_up_bars": 0, "floor_of_base": 0.5},
+        **{"up_limit_1h": 0.25, "up_limit_24h": 0.6},
+    },
 )
 DEFAULT = shipped(MARGIN.limits)
 INPUTS = {"forecasts": "a", "bars": "b", "champion": "model"}
