@@ -47,7 +47,7 @@ def margin_command(
 ) -> None:
     """Serve a stored forecast table through the safety engine, bar by bar, and measure the margin.
 
-    Kinds, base rates and limits are those of [margin]. Exit code 2: bad bars, forecasts, arguments or
+    Kinds, base rates and limits are those of the settings. Exit code 2: bad bars, forecasts, arguments or
     settings.
     """
     settings = settings_with(symbols=symbols, since=None if since is None else utc("since", since))

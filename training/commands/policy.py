@@ -66,7 +66,7 @@ def policy_command(
 
     What is measured is kept in the folder; run it again to go on after an interruption, or with other values:
     the frontier is of all policies in the folder.
-    The shipped policy, that of [margin.limits], is always among them. Exit code 2: bad bars, forecasts,
+    The shipped policy, that of the settings, is always among them. Exit code 2: bad bars, forecasts,
     arguments or settings.
     """
     axes: dict[str, Sequence[float | tuple[float, ...]]] = {
