@@ -25,14 +25,15 @@ EVERY_S = 300.0
 
 
 def resume_after_a_pause() -> Tape:
-    """75 minutes without a trade; then the price is 1 % lower, and the champion asks for half more."""
+    """75 minutes without a trade; then the price is 0.6 % lower, and the champion asks for 1.7 times as
+    much."""
     made = _market(7, "2026-02-03 07:00", "2026-02-03 16:00")
     halt, resumed = made.bar("2026-02-03 10:00"), made.bar("2026-02-03 11:15")
     start = float(made.closes[halt])
-    made = made.led_through([("2026-02-03 10:00", start), ("2026-02-03 11:15", 0.99 * start)])
+    made = made.led_through([("2026-02-03 10:00", start), ("2026-02-03 11:15", 0.994 * start)])
     made.closes[halt + 1 : resumed] = np.nan
     volatility = made.volatility.copy()
-    volatility[resumed:] *= 1.4
+    volatility[resumed:] *= 1.7
     contract = made.contract(volatility, bars_late=0)
     times = ticks("2026-02-03 07:00", "2026-02-03 16:00", EVERY_S)
     found = [seen_at(contract, newest_bar(contract, t), float(t)) for t in times]
@@ -115,7 +116,7 @@ def clock_that_jumps_back() -> Tape:
     made = _market(5, "2026-02-03 06:00", "2026-02-03 18:00")
     volatility = made.volatility.copy()
     rise = made.bar("2026-02-03 09:00")
-    volatility[rise:] *= 1.5
+    volatility[rise:] *= 1.8
     contract = made.contract(volatility, bars_late=0)
     back_s, right_s, wrong_s = seconds("2026-02-03 09:30"), seconds("2026-02-03 10:30"), hours(5 / 6)
     found = []
@@ -131,7 +132,7 @@ def clock_that_jumps_back() -> Tape:
         moments=tuple(found),
         side="long",
         marks=(
-            (float(made.times_s[rise]), "asks 1.5 x"),
+            (float(made.times_s[rise]), "asks 1.8 x"),
             (back_s, "50 min back"),
             (right_s, "right again"),
         ),
