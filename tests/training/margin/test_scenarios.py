@@ -95,10 +95,10 @@ def test_paired_clamp_frees_both_or_none(told) -> None:
     made, decisions = told["paired-clamp"]
     fall = at(made, "2026-03-10 12:00")
     before, after = decisions[fall - 1], decisions[fall]
-    # Both rise by what the champion asks, nearly 2.5 times, at once: far more than rule 10 allows in an hour.
+    # Both rise by what the champion asks, 2.4 times, at once: far more than rule 10 allows in an hour.
     grown = np.array(after.served_rates) / np.array(before.served_rates)
     assert after.served_rates == after.required_rates
-    assert grown == pytest.approx(2.45, rel=0.04)
+    assert grown == pytest.approx(2.4, rel=0.04)
     assert (grown > 1.5 * STEP).all()
     assert "maintenance VaR" in after.traces[0].why
     # The fall is beyond the maintenance VaR and not beyond the initial one. Had it freed maintenance margin
@@ -293,5 +293,5 @@ def test_a_restart_in_the_middle_of_a_raise_changes_nothing(told) -> None:
     # A contract that forgot would have jumped to all that is asked for.
     forgot = play(made, restart=lambda _: EngineState())
     assert forgot[restart].served_rates == forgot[restart].required_rates
-    assert forgot[restart].served_rates[LONG_MAINTENANCE] > 1.19 * rates[restart]
+    assert forgot[restart].served_rates[LONG_MAINTENANCE] > 1.15 * rates[restart]
     assert rates[at(made, "2026-02-03 10:00")] == forgot[restart].served_rates[LONG_MAINTENANCE]

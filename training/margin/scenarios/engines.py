@@ -37,11 +37,11 @@ def constant_model() -> Tape:
 
 
 def restart_mid_raise() -> Tape:
-    """The champion asks for 1.8 times as much; 40 minutes into the raise the engine is started anew."""
+    """The champion asks for 1.75 times as much; 40 minutes into the raise the engine is started anew."""
     made = background("2026-02-03 06:00", "2026-02-03 12:00", seed=12, hourly_volatility=0.005)
     volatility = made.volatility.copy()
     rise = made.bar("2026-02-03 09:00")
-    volatility[rise:] *= 1.8
+    volatility[rise:] *= 1.75
     contract = made.contract(volatility, bars_late=0)
     restarted_s = seconds("2026-02-03 09:40")
     found = []
@@ -54,5 +54,5 @@ def restart_mid_raise() -> Tape:
         contract="constructed",
         moments=tuple(found),
         side="long",
-        marks=((float(made.times_s[rise]), "asks 1.8 x"), (restarted_s, "restart")),
+        marks=((float(made.times_s[rise]), "asks 1.75 x"), (restarted_s, "restart")),
     )

@@ -29,7 +29,7 @@ from training.margin.scenarios.tape import Tape
 Array = NDArray[np.float64]
 
 #: How far the champion of the paired clamp raises its forecast, within twice what the rules engine then asks.
-PAIRED_RISE = 2.45
+PAIRED_RISE = 2.4
 #: Beyond so many times the usual volatility the inputs of a model count as drifted, wholly.
 FAR_OUT = 5.0
 #: Parkinson (1980): the squared range of a bar over its variance.
