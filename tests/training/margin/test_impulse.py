@@ -120,6 +120,19 @@ class TestTheEngine:
             if series != INFORMED:  # which may step to what the rules engine requires
                 assert (grown <= 1 + LIMITS.up_limit_1h + 1e-9).all(), series
 
+    def test_goes_to_the_static_rate_by_what_an_hour_allows_once_the_feed_is_dead(self, found) -> None:
+        rates = found.rates[SILENT, ENGINE, "maintenance"][:, BEFORE:]
+        dead = int(LIMITS.dead_after_bars) + 1  # at that very age the feed is still stale
+        static = rates[:, OUTAGE_HOURS]
+        for hour in range(dead, OUTAGE_HOURS + 1):
+            stepped = np.minimum((1 + LIMITS.up_limit_1h) * rates[:, hour - 1], static)
+            np.testing.assert_allclose(rates[:, hour], stepped, rtol=1e-9)
+        assert (rates[:, dead + 3] == static).all()
+
+    def test_has_a_doubling_in_less_than_half_the_time_with_a_champion_that_knows(self, table) -> None:
+        own, bare = (table.loc[(DOUBLED, series), "hours_to_90"] for series in (INFORMED, EWMA))
+        assert own < bare / 2
+
     def test_is_back_from_an_outage_sooner_than_the_plain_limiter(self, table) -> None:
         assert table.loc[(SILENT, ENGINE), "hours_to_90"] <= OUTAGE_HOURS + 6
         own, plain = (table.loc[(SILENT, s), "hours_to_90"] for s in (ENGINE, PLAIN_LIMITER))

@@ -197,7 +197,14 @@ def test_a_bar_that_is_repeated_grows_old(told) -> None:
     less = made.moments[back - 1].champion.requirement[0] / made.moments[stuck].champion.requirement[0]
     assert less < 0.35
     assert (np.diff(rates[stuck:back], axis=0) >= 0).all()
+    # The dead feed lasts for two steps of a long towards the static rate; then it falls back.
+    assert rates[back - 1, :2] == pytest.approx(STEP**2 * rates[stuck, :2], rel=1e-9)
+    assert (rates[back - 1, :2] < 2 * np.array(decisions[back - 1].base_rates[:2])).all()
     assert decisions[back].rung == "champion"
+    settled = at(made, "2026-02-03 15:15")
+    assert (np.diff(rates[back : settled + 1, :2], axis=0) < 0).all()
+    assert (rates[settled:, :2] == rates[settled, :2]).all()
+    assert (rates[settled, :2] > made.moments[-1].champion.requirement[:2]).all()
 
 
 def test_a_feed_one_hour_behind_is_answered_by_the_rules_rung(told) -> None:
