@@ -44,7 +44,8 @@ def _drift(case: Inputs, draft: Draft) -> Draft:
     drift, limits = getattr(case.candidates.champion, "drift", 0.0), case.limits
     if is_number(drift) and drift < limits.drift_yellow:
         return draft
-    why = f"the inputs have drifted by {drift!r} from what the model was fitted on"
+    shown = f"{drift:.2f}" if is_number(drift) else repr(drift)
+    why = f"the inputs have drifted by {shown} from what the model was fitted on"
     draft = draft.holding(why).note(health, why)
     # Only this forecast is in doubt: the last good one was made on inputs that were not.
     return draft if is_number(drift) and drift < limits.drift_red else draft.strike(health, _MODELS[:1], why)

@@ -260,8 +260,9 @@ def test_drift_of_the_inputs(answer, candidate, served, t0, drift, held, rung) -
     decision = answer(*given, now_s=now_s, state=served(ASKS))
     assert (decision.rung, decision.served_rates == ASKS) == (rung, held)
     whys = [t.why for t in decision.traces if t.rule == 19]
+    shown = f"{drift:.2f}" if isinstance(drift, float) and math.isfinite(drift) else repr(drift)
     assert whys[:1] == (
-        [f"the inputs have drifted by {drift!r} from what the model was fitted on"] if held else []
+        [f"the inputs have drifted by {shown} from what the model was fitted on"] if held else []
     )
     assert len(whys) == held + (rung == "last_good")
 
