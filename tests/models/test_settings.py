@@ -63,8 +63,8 @@ def test_a_bad_value_is_refused_by_name(settings_file: Path, text: str, words: s
         ("[margin.limits]\ncap_multiplier = -3\n", ["cap_multiplier is -3", "at least 1"]),
         ("[margin.limits]\nup_limit_1h = inf\n", ["up_limit_1h is inf", "finite"]),
         (
-            "[margin.limits]\nup_limit_1h = 0.9\n",
-            ["up_limit_1h is 0.9", "at most up_limit_24h, which is 0.6"],
+            "[margin.limits]\nup_limit_1h = 4.5\n",
+            ["up_limit_1h is 4.5", "at most up_limit_24h, which is 4.0"],
         ),
         ("[margin.limits]\nband_strikes = 2.5\n", ["band_strikes is 2.5", "correct it"]),
         ("[margin.limits]\ncap_rate = 'high'\n", ["limits.cap_rate is 'high'", "valid number", "correct it"]),

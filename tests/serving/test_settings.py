@@ -113,7 +113,7 @@ def test_a_server_with_impossible_limits_does_not_start_and_leaves_the_store_as_
     store.write_bytes(b"as it was")
     for name, value, told in (
         ("FLOOR_OF_BASE", "-1", "limit floor_of_base is -1.0; it must be at least 0; correct it"),
-        ("UP_LIMIT_1H", "0.9", "it must be at most up_limit_24h, which is 0.6; correct it"),
+        ("UP_LIMIT_1H", "4.5", "it must be at most up_limit_24h, which is 4.0; correct it"),
         ("FLOR_OF_BASE", "1", "did you mean floor_of_base"),
     ):
         with monkeypatch.context() as variables:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -111,7 +112,7 @@ def test_a_rise_takes_the_steps_that_the_limits_allow(market_of: MarketOf, forec
     market = market_of({"A": [100.0] * 8})
     forecasts = forecasts_of(market, {"model": [0.05] * 3 + [0.09] * 5, "ewma": 0.05})
     (tape,) = tapes(forecasts, market, MarginSettings(), MODELS)[1]
-    long = rates_of(tape, NO_WARM_UP).served[:, 1]
+    long = rates_of(tape, replace(NO_WARM_UP, up_limit_1h=0.25, up_limit_24h=0.60)).served[:, 1]
     first = -math.expm1(-0.05)
     # 25 % within any hour, whose beginning is of it; then the 60 % of a day.
     assert long[:3] == pytest.approx([first] * 3)
