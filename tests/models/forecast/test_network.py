@@ -196,14 +196,15 @@ save_file(weights, f"{sys.argv[1]}/{share()[0]}.safetensors")
 def test_processes_share_the_members_and_end_with_all_of_them(tmp_path: Path) -> None:
     (tmp_path / "apart.py").write_text(APART)
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    subprocess.run(
+    done = subprocess.run(
         [sys.executable, *launcher, str(tmp_path / "apart.py"), str(tmp_path)],
         cwd=Path(__file__).parents[3],
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[3])},
-        check=True,
         capture_output=True,
+        text=True,
         timeout=300,
     )
+    assert done.returncode == 0, done.stderr
     first, second = (load_file(tmp_path / f"{rank}.safetensors") for rank in (0, 1))
     assert all(torch.equal(first[key], second[key]) for key in first)
     # The last layer began at zero: every member was trained by one of them.
