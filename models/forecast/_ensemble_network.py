@@ -10,6 +10,7 @@ share nothing until they are averaged, so nothing is sent before the end.
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -297,6 +298,8 @@ def _gathered(own: dict[str, Any], whole: dict[str, Any], rank: int, processes: 
     distributed = torch.distributed
     if not distributed.is_initialized():
         distributed.init_process_group("gloo")
+        # Its threads have to end before the interpreter does, or the process is aborted now and then.
+        atexit.register(distributed.destroy_process_group)
     out = {}
     for key, first in whole.items():
         out[key] = torch.zeros_like(first)

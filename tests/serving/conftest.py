@@ -339,6 +339,20 @@ class Server:
             os.killpg(self.process.pid, with_signal)
             self.process.wait(timeout=30)
             self.process = None
+            self._await_silence()
+
+    def _await_silence(self) -> None:
+        """A worker outlives a killed parent for a moment, and would answer for the next server."""
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            try:
+                httpx.get(f"{self.url}/livez", timeout=5)
+            except httpx.ConnectError:
+                return
+            except httpx.TransportError:
+                pass
+            time.sleep(0.05)
+        raise AssertionError(f"{self.url} still answers after its server was ended")
 
 
 @pytest.fixture(scope="session")
