@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from models.margin.draft import cap_rates
 from models.margin.limits import Limits
 
 
@@ -87,3 +88,9 @@ def test_where_both_floors_are_off_no_rate_is_0(answer, candidate) -> None:
     off = Limits(floor_of_base=0.0, floor_scale=0.0)
     decision = answer(candidate((5e-324, 5e-324, 0.2, 0.1)), limits=off)
     assert decision.served_rates[:2] == (sys.float_info.min, sys.float_info.min)
+
+
+def test_each_value_has_the_cap_of_its_own_base_rate() -> None:
+    limits = Limits(cap_rate=0.35, cap_multiplier=10.0)
+    assert cap_rates((0.02, 0.01, 0.03, 0.02), limits) == pytest.approx((0.2, 0.1, 0.3, 0.2), rel=1e-12)
+    assert cap_rates((0.05, 0.01, 0.04, 0.02), limits) == pytest.approx((0.35, 0.1, 0.35, 0.2), rel=1e-12)
