@@ -13,6 +13,7 @@ from features.durations import format_duration
 from training.benchmark import Benchmark
 from training.dataset import describe_market
 from training.lives_on import FAMILIES, INPUTS, TRIALS, by_family, by_input, by_trial
+from training.page_style import PAGE_STYLE
 from training.report_layout import cases_of, percent
 from training.report_plots import NOT_ASKED, Picture, pictures
 
@@ -51,15 +52,9 @@ Columns = Sequence[tuple[str, str, str]]
 #: Inputs of a model that are shown.
 TOP_INPUTS = 20
 
-_STYLE = """
-:root { color-scheme: light; }
-body { font: 15px/1.5 system-ui, sans-serif; color: #222; }
-body { max-width: 1320px; margin: 0 auto; padding: 1.5rem; }
-h1 { font-size: 1.7rem; margin: 0 0 .3rem; } h2 { font-size: 1.15rem; margin: 2.4rem 0 .4rem; }
-p { max-width: 62rem; margin: .3rem 0; } .reading { color: #555; } .facts { color: #555; font-size: .92rem; }
-nav { font-size: .9rem; margin: .8rem 0; } nav a { margin-right: 1rem; color: #0b5cad; white-space: nowrap; }
-table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }
-.wide { overflow-x: auto; }
+_STYLE = (
+    PAGE_STYLE
+    + """\
 th, td { padding: .22rem .6rem; text-align: right; border-bottom: 1px solid #eee; white-space: nowrap; }
 th { border-bottom: 2px solid #ccc; color: #555; font-weight: 600; }
 th:first-child, td:first-child, th.words, td.words { text-align: left; }
@@ -68,6 +63,7 @@ td.best { font-weight: 700; background: #eef6ee; }
 tr.case td { background: #f6f6f6; font-weight: 600; text-align: left; }
 details { margin: .4rem 0; } summary { cursor: pointer; color: #0b5cad; }
 """
+)
 
 
 def markdown(benchmark: Benchmark) -> str:

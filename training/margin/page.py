@@ -9,18 +9,14 @@ from typing import Any
 
 import pandas as pd
 
+from training.page_style import PAGE_STYLE
+
 #: Column of a table, what it is called for people, and its format.
 Columns = Sequence[tuple[str, str, str]]
 
-_STYLE = """
-:root { color-scheme: light; }
-body { font: 15px/1.5 system-ui, sans-serif; color: #222; }
-body { max-width: 1320px; margin: 0 auto; padding: 1.5rem; }
-h1 { font-size: 1.7rem; margin: 0 0 .3rem; } h2 { font-size: 1.15rem; margin: 2.4rem 0 .4rem; }
-p { max-width: 62rem; margin: .3rem 0; } .reading { color: #555; } .facts { color: #555; font-size: .92rem; }
-nav { font-size: .9rem; margin: .8rem 0; } nav a { margin-right: 1rem; color: #0b5cad; white-space: nowrap; }
-table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }
-.wide { overflow-x: auto; }
+_STYLE = (
+    PAGE_STYLE
+    + """\
 th, td { padding: .22rem .6rem; text-align: right; border-bottom: 1px solid #eee; }
 td { white-space: nowrap; } th { vertical-align: bottom; max-width: 9rem; }
 th { border-bottom: 2px solid #ccc; color: #555; font-weight: 600; }
@@ -29,6 +25,7 @@ td.best { font-weight: 700; background: #eef6ee; }
 tr.case td { background: #f6f6f6; font-weight: 600; text-align: left; }
 details { margin: .4rem 0; } summary { cursor: pointer; color: #0b5cad; }
 """
+)
 
 
 @dataclass(frozen=True)
